@@ -1,0 +1,1 @@
+"""What happens to the entries that were not chosen."""

@@ -1,0 +1,42 @@
+"""Losers are forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keyvalise.types.data import Choice, Entries, Env, Scores
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import arg
+from keyvalise.types.quantity import Amount
+from keyvalise.types.segment import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class DropAct:
+    """What was not chosen leaves the memory and its bytes are freed.
+
+    Shapes     the choice passes unchanged; no segments of its own
+    Units      sinks, recent: tokens per kv head, or a share of the count that its stage keeps; always kept,
+               and counted inside the budget
+    Cost       nothing beyond the kept entries
+    Scope      per head: heads may end with different entries
+    """
+
+    sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
+    recent: Amount = arg(0, low=0, doc="last tokens that always stay")
+
+    name: ClassVar[str] = "drop"
+    room: ClassVar[str] = "act"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset()
+    takes: ClassVar[frozenset[str]] = frozenset()
+    changes_keepers: ClassVar[bool] = False
+
+    def act(
+        self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: tuple[Segment, ...]
+    ) -> tuple[Choice, tuple[Segment, ...]]:
+        return choice, own
+
+    def cost(self, geometry: Geometry, seen: int, kept: int) -> int:
+        return 0

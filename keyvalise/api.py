@@ -1,0 +1,11 @@
+"""The public names and where each is made; nothing else."""
+
+from __future__ import annotations
+
+from keyvalise.host.answer import answer
+from keyvalise.host.cache import KVCache, detach
+from keyvalise.recipe.catalogue import parts, recipes
+from keyvalise.recipe.object import Recipe
+from keyvalise.reference import reference, tasks
+
+__all__ = ["KVCache", "Recipe", "answer", "detach", "parts", "recipes", "reference", "tasks"]

@@ -1,0 +1,102 @@
+"""Integers with a step and an offset per token and group of channels."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from keyvalise.ops import affine, pack
+from keyvalise.types.data import Env
+from keyvalise.types.errors import BadArgument
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import Codes, arg
+
+DEFAULT_CHANNELS = 64
+"""Channels that share parameters unless the recipe says otherwise; a smaller head is one group."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedEncode:
+    """Every token is written by itself: its channels fall into groups, each with a step and an offset.
+
+    Shapes     keys [N, D], values [N, Dv] → entry tensors: "keys" uint8 [N, ⌈D·bits/8⌉], "values" likewise,
+               "scales_keys", "scales_values" float16 [N, groups, 2] (step, offset); no group tensors
+    Formula    x̂ = offset + step·q, q = round((x − offset)/step), offset = min, step = (max − min)/(2^bits − 1)
+               over n = ⌈D/group⌉ groups of ⌈D/n⌉ channels (the last may be smaller)
+    Units      group: most channels that share; residual: the most tokens per kv head that stay raw
+    Cost       per key or value: ⌈D·bits/8⌉ + 4·groups bytes; N·D time each way
+    Phase      once per entry, when it leaves the raw tail; codes are never encoded again
+    Reduces to the numbers themselves for a constant group (step 0), up to float16
+    Raises     BadArgument for a group larger than the head; the default adapts to the head
+    Differs    from KIVI: keys share parameters over channels, not over tokens, so every entry leaves alone.
+               Parameters are float16: numbers beyond ±65504 are written as ±65504, and a group narrower than
+               2⁻¹⁰ of its size is constant. Decoded to float32, encoding again changes nothing.
+    Paper      none: round to nearest, minimum to maximum
+    """
+
+    channels: int = dataclasses.field(
+        default=DEFAULT_CHANNELS,
+        metadata={"low": 1, "word": "group", "doc": "most channels that share a step and an offset"},
+    )
+    residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")
+
+    room: ClassVar[str] = "encode"
+    needs: ClassVar[frozenset[str]] = frozenset({"keys", "values"})
+    gives: ClassVar[frozenset[str]] = frozenset()
+    takes: ClassVar[frozenset[str]] = frozenset()
+    side: ClassVar[Literal["pre", "post"]] = "post"
+    group: ClassVar[int] = 1
+    name: ClassVar[str]
+    bits: ClassVar[int]
+
+    def check(self, geometry: Geometry) -> None:
+        smaller = min(geometry.key_dim, geometry.value_dim)
+        if self.channels > smaller and self.channels != DEFAULT_CHANNELS:
+            raise BadArgument("group", self.channels, f"at most the head size {smaller}")
+
+    def bytes_per_entry(self, geometry: Geometry) -> float:
+        dims = (geometry.key_dim, geometry.value_dim)
+        return float(sum(pack.width(dim, self.bits) + 4 * affine.n_groups(dim, self.channels) for dim in dims))
+
+    def group_bytes(self, geometry: Geometry) -> int:
+        return 0
+
+    def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
+        k, scales_k = affine.encode_rows(keys, self.bits, self.channels)
+        v, scales_v = affine.encode_rows(values, self.bits, self.channels)
+        return Codes({"keys": k, "values": v, "scales_keys": scales_k, "scales_values": scales_v}, {})
+
+    def decode(
+        self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        entry, geometry = codes.entry, env.geometry
+        keys = affine.decode_rows(entry["keys"], entry["scales_keys"], self.bits, geometry.key_dim)
+        values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, geometry.value_dim)
+        return keys.to(dtype), values.to(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Encode(GroupedEncode):
+    """Eight bits per number, 255 steps per group."""
+
+    name: ClassVar[str] = "int8"
+    bits: ClassVar[int] = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Int4Encode(GroupedEncode):
+    """Four bits per number, 15 steps per group."""
+
+    name: ClassVar[str] = "int4"
+    bits: ClassVar[int] = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Int2Encode(GroupedEncode):
+    """Two bits per number, 3 steps per group."""
+
+    name: ClassVar[str] = "int2"
+    bits: ClassVar[int] = 2

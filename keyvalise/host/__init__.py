@@ -1,0 +1,1 @@
+"""The seam to transformers: below this floor nobody has heard of it."""

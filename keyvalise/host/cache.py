@@ -1,0 +1,177 @@
+"""`KVCache`: a transformers cache whose growing layers are memories that follow a recipe."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from keyvalise.host import attention, dense, ledger
+from keyvalise.host import model as models
+from keyvalise.host.dense import DenseLayer
+from keyvalise.host.handle import KVLayer
+from keyvalise.host.layer import MemoryLayer
+from keyvalise.host.shared import Shared, ropes_of
+from keyvalise.recipe.compose import compose
+from keyvalise.recipe.object import Recipe
+from keyvalise.store import layer as store
+from keyvalise.types.errors import InputError, UnsupportedModel
+from keyvalise.types.geometry import Geometry
+
+
+class KVCache(Cache):
+    """Keys and values under a recipe; pass it to a model as `past_key_values`.
+
+    recipe          a Recipe or its text;  dtype: of raw entries (default: the model's), which shares refer to
+    prefill_chunk   take this many queries at a time inside one forward, and let the prompt's stages act after each
+    seed            of the draws that random parts make
+
+    Raises   RecipeError where the recipe cannot be built; UnsupportedModel where the model cannot serve it
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        recipe: str | Recipe = "full",
+        *,
+        dtype: torch.dtype | None = None,
+        prefill_chunk: int | None = None,
+        seed: int = 0,
+    ):
+        recipe = Recipe.parse(recipe) if isinstance(recipe, str) else recipe
+        if prefill_chunk is not None and prefill_chunk < 1:
+            raise InputError(f"prefill_chunk must be at least 1, got {prefill_chunk}")
+        layers = models.host_layers(model)
+        indices = models.handled(layers)
+        config = models.text_config(model)
+        seam = models.seam_of(model)
+        geometry = Geometry.of(config, dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent")
+        ropes = ropes_of(model, geometry, indices) if recipe.needs_rope else {}
+        self.shared = Shared(recipe, geometry, ropes, seam, model.dtype, prefill_chunk, seed)
+        self._check(model, indices)
+        kind = KVLayer if seam == "handle" else DenseLayer
+        for index in indices:
+            layers[index] = self.shared.layers[index] = kind(self.shared, index)
+        Cache.__init__(self, layers=layers)
+        if seam == "handle":
+            attention.switch(config)
+        elif seam == "latent":
+            dense.install(model, KVCache)
+
+    def _check(self, model: Any, indices: tuple[int, ...]) -> None:
+        """Build the recipe once for the model's shapes, so that what does not fit fails here."""
+        name, recipe = type(model).__name__, self.recipe
+        if self.shared.seam == "dense" and recipe.stages:
+            raise UnsupportedModel(
+                f"{name} computes attention without the attention interface, so dropped tokens cannot be hidden from "
+                f"its masks; use full or an encoding such as int8 instead of {recipe}"
+            )
+        if self.shared.seam != "handle" and self.shared.prefill_chunk:
+            raise UnsupportedModel(f"{name} hands no queries to a cache, so prefill_chunk cannot cut its forward")
+        compose(recipe, self.shared.geometry, self.shared.gives())
+        if not indices:
+            warnings.warn(
+                f"no layer of {name} keeps a cache that grows; the recipe has nothing to act on", stacklevel=3
+            )
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.shared.recipe
+
+    @property
+    def seen(self) -> int:
+        """Columns that the cache has been shown, as `get_seq_length` counts."""
+        return int(self.get_seq_length())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all distinct storages that the cache holds, slack and metadata included."""
+        self.settle()
+        return ledger.total(self)
+
+    def ledger(self) -> ledger.Ledger:
+        """What lies where: per layer and kind of segment, the bytes of every field."""
+        return ledger.Ledger.of(self)
+
+    def settle(self) -> None:
+        """Let everything act that waits for the end of a forward."""
+        for layer in self.shared.layers.values():
+            if isinstance(layer, DenseLayer):
+                layer.settle()
+
+    def dense_mask(self, call: Mapping[str, Any]) -> Tensor | None:
+        """The 4D mask of a call on a model that wants plain tensors, from the call's 2D padding mask."""
+        self.settle()
+        given = call.get("attention_mask")
+        tokens = call.get("input_ids") if call.get("input_ids") is not None else call.get("inputs_embeds")
+        if given is not None and given.ndim == 4:
+            raise InputError("a ready-made 4D mask cannot be applied to a KVCache; pass the 2D padding mask")
+        assert tokens is not None, "the model itself refuses a call without tokens"
+        n_rows, width = tokens.shape[:2]
+        layer = next(iter(self.shared.layers.values()))
+        clock = (0,) * n_rows if layer.memory is None else layer.memory.clock
+        padding = None if given is None else given[:, -width:].bool()
+        stretch = attention.stretch_of(padding, width, clock)
+        lengths = (0,) * n_rows if layer.memory is None else store.row_lengths(layer.memory)
+        self.shared.stretch = stretch
+        return dense.laid_mask(lengths, stretch, self.shared.dtype).to(tokens.device)
+
+    def prompt_ends(self, n: int) -> None:
+        """Say at which column the prompt ends; `at prompt` stages act there, and nowhere else until the next call."""
+        if n < self.seen:
+            raise InputError(f"the prompt cannot end at {n}: {self.seen} tokens have been seen")
+        self.shared.prompt_columns = n
+
+    def kept_positions(self, layer: int) -> list[list[list[int]]]:
+        """[row][kv head] → ordinals of the stored entries of a handled layer, ascending."""
+        if layer not in self.shared.layers:
+            raise InputError(f"layer {layer} is not handled; handled layers: {sorted(self.shared.layers)}")
+        self.settle()
+        memory = self.shared.layers[layer].memory
+        if memory is None or store.is_unread(memory):
+            return []
+        ordinals = store.Roll.of(memory).entries.ordinals
+        return [[[o for o in head if o >= 0] for head in row] for row in ordinals.tolist()]
+
+    def fork(self) -> KVCache:
+        """A second cache with the same content; storages are shared until one of the two writes."""
+        twin = copy.copy(self)
+        twin.shared = copy.copy(self.shared)
+        self.shared.is_forked = twin.shared.is_forked = True
+        twin.layers = [self._forked(twin.shared, layer) for layer in self.layers]
+        twin.shared.layers = {i: twin.layers[i] for i in self.shared.layers}
+        return twin
+
+    @staticmethod
+    def _forked(shared: Shared, layer: Any) -> Any:
+        twin = copy.copy(layer)
+        if isinstance(twin, MemoryLayer):
+            twin.shared = shared
+        else:
+            # The host's own layers rebind their tensors when they grow, except recurrent states.
+            twin.__dict__.update({name: copy.deepcopy(value) for name, value in vars(layer).items()})
+        return twin
+
+    def rows(self, index: Tensor) -> KVCache:
+        """A cache whose row i is this cache's row index[i]; asks many questions of one document."""
+        twin = self.fork()
+        twin.batch_select_indices(index)
+        return twin
+
+    def activate_past_recording(self) -> None:
+        self.shared.is_drafting = True
+        Cache.activate_past_recording(self)
+
+    def __repr__(self) -> str:
+        return f"KVCache({str(self.recipe)!r}, seen={self.seen}, bytes={self.nbytes})"
+
+
+def detach(model: Any) -> None:
+    """Name the attention again that the model had before its first KVCache."""
+    attention.unswitch(models.text_config(model))
+    dense.uninstall(model)

@@ -1,0 +1,57 @@
+"""The layer that hands out handles: the usual case, in which query, keys and padding meet in one function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from keyvalise import flow
+from keyvalise.host.attention import Handle, MaskInfo, Seam
+from keyvalise.host.layer import DRAFT_WINDOW, MemoryLayer
+from keyvalise.store import layer as store
+from keyvalise.store.null import Null
+from keyvalise.types.data import Call, Memory, Piece
+from keyvalise.types.errors import HostError
+
+
+class KVLayer(MemoryLayer):
+    """Gives the model a handle in place of keys and values, and answers the attention call that follows."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Store nothing yet: the attention call that follows brings the queries along."""
+        self.shared.enter(self.index)
+        handle = Handle(self, key_states, value_states)
+        return handle, handle
+
+    def attend(self, seam: Seam, mask: MaskInfo) -> Tensor:
+        """Answer the call [B, S, Hq, Dv] in the query's dtype and take it into the memory."""
+        if self.memory is None:
+            self._start(seam)
+        self.confirm()
+        assert self.memory is not None and self.river is not None and self.env is not None
+        if len(self.memory.clock) != seam.query.shape[0]:
+            raise HostError(f"the cache holds {len(self.memory.clock)} rows, the call brings {seam.query.shape[0]}")
+        if not mask.is_causal and not store.is_unread(self.memory):
+            raise HostError("this model asks for a mask that is not causal, which a KVCache serves in one call only")
+        call, awaits_end = self._call(seam, mask, self.memory)
+        passed = flow.advance(self.memory, call, self.river, self.env)
+        self.took(call, passed, awaits_end)
+        return passed.out.to(seam.query.dtype).transpose(1, 2)
+
+    def _start(self, seam: Seam) -> None:
+        sinks = seam.options.get("s_aux")
+        frozen = () if sinks is None else (Null(sinks, seam.values.shape[-1]),)
+        env, river = self.shared.layer(self.index, seam.query, seam.keys, seam.values, seam.options)
+        self.begin(store.born(seam.query.shape[0], frozen), env, river)
+
+    def _call(self, seam: Seam, mask: MaskInfo, memory: Memory) -> tuple[Call, bool]:
+        width = seam.query.shape[2]
+        stretch = mask.stretch(memory.clock)
+        is_prompt = self.shared.is_prompt(self.columns, width)
+        awaits_end = self.awaits_end(is_prompt, width)
+        careful = None
+        if self.shared.is_drafting and not awaits_end:
+            careful = max(width - DRAFT_WINDOW, (self.shared.prompt_end(self.columns, width) or 0) - self.columns)
+        piece = Piece(seam.query, seam.keys, seam.values, stretch, is_prompt)
+        return Call(piece, self.spans(stretch, is_prompt), seam.native, careful), awaits_end

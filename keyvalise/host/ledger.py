@@ -1,0 +1,126 @@
+"""Bytes as they are: every tensor a cache can reach, once per storage.
+
+Knows which field of which segment a tensor belongs to; knows nothing of budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from keyvalise.store import layer as store
+
+if TYPE_CHECKING:
+    from keyvalise.host.cache import KVCache
+
+
+@dataclass(frozen=True)
+class Line:
+    """Bytes of one field of one kind of segment in one layer; `is_shared`: a fork may hold the same storage."""
+
+    layer: int
+    kind: str
+    field: str
+    tier: str
+    n_bytes: int
+    is_shared: bool
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """lines; entries per (layer, kind); `fixed_bytes` of assets, counted apart."""
+
+    recipe: str
+    seen: int
+    lines: tuple[Line, ...]
+    entries: dict[int, int]
+    fixed_bytes: int = 0
+
+    @staticmethod
+    def of(cache: KVCache) -> Ledger:
+        seen_storages: set[int] = set()
+        lines: dict[tuple[int, str, str, str], int] = {}
+        for layer, kind, field, tier, tensor in walk(cache):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() in seen_storages:
+                continue
+            seen_storages.add(storage.data_ptr())
+            key = (layer, kind, field, tier)
+            lines[key] = lines.get(key, 0) + storage.nbytes()
+        shared = cache.shared.is_forked
+        return Ledger(
+            str(cache.recipe),
+            cache.seen,
+            tuple(Line(*key, n_bytes, shared) for key, n_bytes in lines.items()),
+            {i: entries_in(layer.memory) for i, layer in cache.shared.layers.items()},
+        )
+
+    @property
+    def nbytes(self) -> int:
+        return sum(line.n_bytes for line in self.lines)
+
+    def by_field(self) -> dict[str, int]:
+        """Bytes per field over all layers."""
+        total: dict[str, int] = {}
+        for line in self.lines:
+            total[line.field] = total.get(line.field, 0) + line.n_bytes
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "nbytes": self.nbytes}
+
+
+def entries_in(memory: Any) -> int:
+    """Entries of one kv head on average, over the writable segments of a memory."""
+    if memory is None:
+        return 0
+    counts = [segment.lengths for segment in store.writable(memory)]
+    return round(sum(float(count.float().mean()) for count in counts))
+
+
+def walk(cache: KVCache) -> Iterator[tuple[int, str, str, str, Tensor]]:
+    """(layer, segment kind, field, tier, tensor) of everything the cache can reach."""
+    for i, layer in enumerate(cache.layers):
+        if i in cache.shared.layers:
+            if layer.memory is not None:
+                for kind, (field, tier, tensor) in store.tensors(layer.memory):
+                    yield i, kind, field, tier, tensor
+            yield from _drafted(i, layer)
+        else:
+            for name, value in vars(layer).items():
+                for tensor in _tensors(value):
+                    field = name if name in ("keys", "values") else "states"
+                    yield i, "host", field, tensor.device.type, tensor
+
+
+def _drafted(i: int, layer: Any) -> Iterator[tuple[int, str, str, str, Tensor]]:
+    """What is kept only because a draft may be taken back."""
+    if layer.draft is None:
+        return
+    for memory, piece in ((layer.draft.before, None), *layer.draft.passed.values):
+        for _, (field, tier, tensor) in store.tensors(memory):
+            yield i, "draft", field, tier, tensor
+        for tensor in () if piece is None else (piece.q, piece.k, piece.v, piece.out):
+            if tensor is not None:
+                yield i, "draft", "piece", tensor.device.type, tensor
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def total(cache: KVCache) -> int:
+    """The sum of all distinct storages."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for *_, tensor in walk(cache)}
+    return sum(storages.values())

@@ -1,0 +1,104 @@
+"""What the layers of one cache have in common: recipe, prompt end, drafts, forks; no layer knows another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from keyvalise.host import model as models
+from keyvalise.recipe.compose import LayerRiver, compose
+from keyvalise.recipe.object import Recipe
+from keyvalise.types.data import Env, Stretch
+from keyvalise.types.errors import HostError, TornForward
+from keyvalise.types.geometry import Geometry, Rope
+from keyvalise.types.part import HOST_GIVES
+
+if TYPE_CHECKING:
+    from keyvalise.host.layer import MemoryLayer
+
+
+@dataclass
+class Shared:
+    """Settings of one cache, and the few facts about the call that all its layers must agree on.
+
+    dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about to see
+    """
+
+    recipe: Recipe
+    geometry: Geometry
+    ropes: dict[int, Rope | None]
+    seam: models.Seam = "handle"
+    dtype: torch.dtype = torch.float32
+    prefill_chunk: int | None = None
+    seed: int = 0
+    prompt_columns: int | None = None
+    is_drafting: bool = False
+    is_forked: bool = False
+    stretch: Stretch | None = None
+    layers: dict[int, MemoryLayer] = field(default_factory=dict)
+
+    def gives(self) -> frozenset[str]:
+        """What this host offers to parts."""
+        if self.seam != "handle":
+            return frozenset({"keys", "values"})
+        is_static = all(rope is None or rope.is_static for rope in self.ropes.values())
+        return HOST_GIVES | ({"rope:static"} if is_static else frozenset())
+
+    def enter(self, index: int) -> None:
+        """Called before a layer takes a call in.
+
+        Raises   TornForward where an earlier call stopped between two layers; HostError under torch.compile
+        """
+        if torch.compiler.is_compiling():
+            raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
+        first = next(iter(self.layers))
+        columns = {layer.columns for layer in self.layers.values()}
+        if index == first and len(columns) > 1:
+            raise TornForward(
+                f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} tokens; "
+                "make a new cache"
+            )
+
+    def layer(
+        self, index: int, query: Tensor, keys: Tensor, values: Tensor, options: Mapping[str, Any]
+    ) -> tuple[Env, LayerRiver]:
+        """The surroundings of one layer, with the shapes that its first call shows."""
+        softcap, scaling = options.get("softcap"), options.get("scaling")
+        geometry = replace(
+            self.geometry,
+            n_query_heads=query.shape[1],
+            n_kv_heads=keys.shape[1],
+            key_dim=keys.shape[3],
+            value_dim=values.shape[3],
+            scale=float(scaling if scaling is not None else query.shape[3] ** -0.5),
+            softcap=None if softcap is None else float(softcap),
+        )
+        number = list(self.layers).index(index)
+        river = compose(self.recipe, geometry, self.gives()).at(number)
+        rope = self.ropes.get(index)
+        if rope is not None:
+            rope = replace(rope, frequencies=rope.frequencies.to(query.device))
+        return Env(layer=index, geometry=geometry, rope=rope, seed=self.seed), river
+
+    def is_prompt(self, columns: int, width: int) -> bool:
+        """Whether a call that begins behind `columns` belongs to a prompt."""
+        if self.prompt_columns is not None:
+            return columns < self.prompt_columns
+        if self.is_drafting:
+            return columns == 0
+        return width > 1
+
+    def prompt_end(self, columns: int, width: int) -> int | None:
+        """The column where the prompt ends, if this call belongs to a prompt whose end is known."""
+        if self.prompt_columns is not None:
+            return self.prompt_columns if columns < self.prompt_columns else None
+        return columns + width if width > 1 and not self.is_drafting else None
+
+
+def ropes_of(model: Any, geometry: Geometry, layers: tuple[int, ...]) -> dict[int, Rope | None]:
+    """Rotary data of every handled layer."""
+    return {index: models.rope_of(model, geometry, index) for index in layers}

@@ -1,0 +1,1 @@
+"""Pure tensor mathematics: nothing here has heard of caches, recipes or models."""

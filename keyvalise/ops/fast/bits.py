@@ -1,0 +1,53 @@
+"""What compiled code needs beyond numba: addresses as pointers, an atomic counter, powers of two by their bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.ir as ir
+from numba.core import types
+from numba.extending import intrinsic
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+@intrinsic
+def point(ctx, like, address):  # type: ignore[no-untyped-def]
+    """The int64 `address` as a pointer to numbers of the type of `like`."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return b.inttoptr(args[1], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(like, types.int64), emit
+
+
+@intrinsic
+def number(ctx, pointer):  # type: ignore[no-untyped-def]
+    """A pointer as an int64."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return b.ptrtoint(args[0], _I64)
+
+    return types.int64(pointer), emit
+
+
+@intrinsic
+def claim(ctx, address):  # type: ignore[no-untyped-def]
+    """Add one to the int64 at `address` and return what it was; workers see each other's earlier stores."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return b.atomic_rmw("add", b.inttoptr(args[0], _I64.as_pointer()), ir.Constant(_I64, 1), "acq_rel")
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def power(ctx, x):  # type: ignore[no-untyped-def]
+    """2ⁿ for the float32 x = 1.5·2²³ + n, whose low bits are n."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        biased = b.add(b.bitcast(args[0], _I32), ir.Constant(_I32, 127))
+        return b.bitcast(b.shl(biased, ir.Constant(_I32, 23)), ir.FloatType())
+
+    return types.float32(types.float32), emit

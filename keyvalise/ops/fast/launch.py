@@ -1,0 +1,55 @@
+"""Runs one C function on several threads, on torch's own pool where it can be reached.
+
+Flows in    the address of a worker `void work(void *)` and of what it reads; how many threads
+Knows not   what the worker does. A second pool beside torch's would spin against it on the same cores, so GNU
+            OpenMP, which torch for Linux brings along, is asked to start the workers; elsewhere plain threads are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from concurrent import futures
+from typing import Any
+
+_KIND = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def worker(compiled: Any) -> Any:
+    """A compiled C function as a callable that lets go of the interpreter's lock."""
+    call = _KIND(compiled.address)
+    call.keeps = compiled
+    return call
+
+
+@functools.cache
+def _openmp() -> Any:
+    """`GOMP_parallel` of the process, or None."""
+    try:
+        start = ctypes.CDLL(None).GOMP_parallel
+    except (AttributeError, OSError, TypeError):
+        return None
+    start.argtypes, start.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return start
+
+
+@functools.cache
+def _pool(process: int) -> futures.ThreadPoolExecutor:
+    """Plain threads; a forked child gets its own."""
+    return futures.ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="keyvalise")
+
+
+def run(work: Any, argument: int, n_threads: int) -> None:
+    """Call work(argument) on n_threads threads, this one included, and wait for all."""
+    start = _openmp()
+    if n_threads == 1:
+        work(argument)
+    elif start is not None:
+        start(work, argument, n_threads, 0)
+    else:
+        pool = _pool(os.getpid())
+        others = [pool.submit(work, argument) for _ in range(n_threads - 1)]
+        work(argument)
+        for other in others:
+            other.result()

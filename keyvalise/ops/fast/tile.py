@@ -1,0 +1,111 @@
+"""A run of entries of one kv head against its group of queries, with a running maximum and sum per query.
+
+Flows in    queries [R, D] float32 (R = group · queries), addresses of the run's keys, values, log-weights
+Flows out   `part` [R, Dv + 2]: the unnormalised output, the highest logit, the sum of weights relative to it
+Knows not   rows, heads, where runs begin
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from keyvalise.ops.fast import bits, simd, softmax
+
+TILE = 128
+"""Entries whose logits are held at once; a tile of keys stays in the second-level cache."""
+
+_F32 = np.float32(0.0)
+_dots_4x2, _dots_2x4, _dots_1x8, _dots_1x1 = (simd.dots(*size) for size in ((4, 2), (2, 4), (1, 8), (1, 1)))
+_blend_4x2, _blend_2x4, _blend_1x8, _blend_1x1 = (simd.blend(*size) for size in ((4, 2), (2, 4), (1, 8), (1, 1)))
+
+
+@njit
+def _rows(left):  # type: ignore[no-untyped-def]
+    """How many of the rows left go together."""
+    return 4 if left >= 4 else (2 if left >= 2 else 1)
+
+
+@njit
+def _logits(like, plan, q, k, n, x):  # type: ignore[no-untyped-def]
+    """x[r, t] = scale · q[r]·k[t] for n entries."""
+    dim, scale, q_step, k_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, plan.k_entry, x.strides[0]
+    r = 0
+    while r < x.shape[0]:
+        rows = _rows(x.shape[0] - r)
+        step, query, to = 8 // rows, q + r * q_step, x.ctypes.data + r * x_step
+        whole = n // step * step
+        for t in range(0, whole, step):
+            key, at = k + t * k_step, to + 4 * t
+            if rows == 4:
+                _dots_4x2(like, query, q_step, key, k_step, dim, scale, at, x_step)
+            elif rows == 2:
+                _dots_2x4(like, query, q_step, key, k_step, dim, scale, at, x_step)
+            else:
+                _dots_1x8(like, query, q_step, key, k_step, dim, scale, at, x_step)
+        for i in range(rows):
+            for t in range(whole, n):
+                at = to + i * x_step + 4 * t
+                _dots_1x1(like, query + i * q_step, q_step, k + t * k_step, k_step, dim, scale, at, x_step)
+        r += rows
+
+
+@njit
+def _values(like, plan, v, seen, is_sparse, x, part):  # type: ignore[no-untyped-def]
+    """part[r] += Σ_t x[r, t]·v[t] over the seen[r] entries of each row; if sparse, weight 0 means not read."""
+    dim, v_step, x_step, part_step = plan.value_dim, plan.v_entry, x.strides[0], part.strides[0]
+    r = 0
+    while r < x.shape[0]:
+        rows = _rows(x.shape[0] - r)
+        step, weights, to = 8 // rows, x.ctypes.data + r * x_step, part.ctypes.data + r * part_step
+        common = np.int64(0) if is_sparse else seen[r]
+        for i in range(1, rows):
+            common = min(common, seen[r + i])
+        whole = common // step * step
+        for t in range(0, whole, step):
+            value, at = v + t * v_step, weights + 4 * t
+            if rows == 4:
+                _blend_4x2(like, at, x_step, value, v_step, dim, to, part_step)
+            elif rows == 2:
+                _blend_2x4(like, at, x_step, value, v_step, dim, to, part_step)
+            else:
+                _blend_1x8(like, at, x_step, value, v_step, dim, to, part_step)
+        for i in range(rows):
+            for t in range(whole, seen[r + i]):
+                if x[r + i, t] != softmax.ZERO:
+                    at = weights + i * x_step + 4 * t
+                    _blend_1x1(like, at, x_step, v + t * v_step, v_step, dim, to + i * part_step, part_step)
+        r += rows
+
+
+@njit
+def _weights(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
+    """Row r of logits becomes weights relative to the highest logit so far; older sums are rescaled to it."""
+    row, dim = x[r], plan.value_dim
+    if plan.softcap != softmax.ZERO:
+        softmax.cap_(row, n, plan.softcap)
+    if plan.logw:
+        softmax.shift_(row, n, logw)
+    top = max(part[r, dim], softmax.highest(row, n))
+    if top > part[r, dim]:
+        fade = softmax.exp(part[r, dim] - top)
+        part[r, dim] = top
+        softmax.fade_(part[r], fade, dim)
+        part[r, dim + 1] *= fade
+    # Where everything is −inf, any finite anchor gives weights of 0, and NaN is not lost.
+    part[r, dim + 1] += softmax.weigh_(row, n, softmax.ZERO if top == softmax.NOTHING else top)
+
+
+@njit
+def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+    """Answer one run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
+    q, k, v, w, begin, end = run
+    for start in range(begin, end, TILE):
+        n = min(np.int64(TILE), end - start)
+        logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
+        is_sparse = plan.logw != 0 and softmax.lowest(logw, n) == softmax.NOTHING
+        _logits(like, plan, q, k + start * plan.k_entry, n, x)
+        for r in range(x.shape[0]):
+            seen[r] = max(np.int64(0), min(n, limits[r] - start))
+            _weights(plan, r, seen[r], logw, x, part)
+        _values(like, plan, v + start * plan.v_entry, seen, is_sparse, x, part)

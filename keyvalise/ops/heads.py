@@ -1,0 +1,59 @@
+"""Between query heads, kv heads and the layer: masks are spread over heads, scores are reduced."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from keyvalise.types.data import ScoreKind, Scores
+from keyvalise.types.geometry import Geometry
+
+How = Literal["mean", "max"]
+
+
+def unsummed(kind: ScoreKind) -> ScoreKind:
+    """The kind of scores that no longer sum to 1."""
+    return "free" if kind == "mass" else kind
+
+
+def spread(mask: Tensor, n_heads: int) -> Tensor:
+    """A mask or column of kv heads on another head axis: repeated over the group, or merged to one head.
+
+    Shapes   mask bool [B, H, T] → [B, n_heads, T] for n_heads = 1 (true where any head's is) or a multiple of
+             H
+    """
+    if n_heads == mask.shape[1]:
+        return mask
+    if n_heads == 1:
+        return mask.any(1, keepdim=True)
+    return mask.repeat_interleave(n_heads // mask.shape[1], 1)
+
+
+def reduce(scores: Scores, geometry: Geometry, how: How = "mean") -> Scores:
+    """Scores of query heads as scores of kv heads; scores that are already per kv head or per layer stay.
+
+    Shapes   values [B, Hq | H | 1, T] → [B, H | 1, T]; query head h belongs to kv head h // G
+    """
+    values, n_heads = scores.values, geometry.n_kv_heads
+    if values.shape[1] in (1, n_heads):
+        return scores
+    grouped = values.reshape(values.shape[0], n_heads, -1, values.shape[-1])
+    if how == "mean":
+        return scores.with_values(grouped.mean(2))
+    return Scores(grouped.amax(2), unsummed(scores.kind))
+
+
+def reduce_layer(scores: Scores, live: Tensor, how: How = "mean") -> Scores:
+    """One score per entry for all heads; meant for layers whose heads hold the same entries.
+
+    Shapes   values [B, N, T], live bool [B, H, T] → [B, 1, T]
+    """
+    mask = spread(live, scores.values.shape[1])
+    if how == "mean":
+        total = torch.where(mask, scores.values, 0.0).sum(1, keepdim=True)
+        return scores.with_values(total / mask.sum(1, keepdim=True).clamp(min=1))
+    top = torch.where(mask, scores.values, -math.inf).amax(1, keepdim=True)
+    return Scores(torch.where(mask.any(1, keepdim=True), top, 0.0), unsummed(scores.kind))

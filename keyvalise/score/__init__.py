@@ -1,0 +1,1 @@
+"""How much every entry matters, and what scores go through before a decision (the room "rescore")."""

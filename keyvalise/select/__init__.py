@@ -1,0 +1,1 @@
+"""Which entries stay, given how many."""

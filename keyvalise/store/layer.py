@@ -1,0 +1,290 @@
+"""One layer's memory as a list of segments: how entries enter, how they are read, judged, kept and coded.
+
+Order of the segments: frozen ones, then coded, then raw kept, then the tail; ordinals ascend along it in every head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from keyvalise.ops import attend
+from keyvalise.store import flat
+from keyvalise.store.arena import Arena
+from keyvalise.store.coded import Coded, joined
+from keyvalise.store.ragged import Ragged
+from keyvalise.store.tail import Tail
+from keyvalise.types.data import Choice, Entries, Env, Memory, Partial, Piece, Queries
+from keyvalise.types.part import Encode
+from keyvalise.types.segment import Angle, Named, Segment, Writable
+
+
+def born(n_rows: int, frozen: tuple[Segment, ...] = ()) -> Memory:
+    """A memory that has seen nothing."""
+    return Memory(frozen, {}, (0,) * n_rows, (0,) * n_rows)
+
+
+def append(memory: Memory, piece: Piece, dtype: torch.dtype, angle: Angle) -> Memory:
+    """The memory with a piece's real tokens in its tail; the clock moves on."""
+    before, last = memory.segments, None
+    if before and isinstance(before[-1], Tail):
+        before, last = before[:-1], before[-1]
+    tail = last or Tail.start(piece.k, piece.v, piece.stretch, dtype, angle)
+    tail = tail.append(piece.k, piece.v, piece.stretch)
+    return replace(memory, segments=(*before, tail), clock=piece.stretch.ends)
+
+
+def attend_all(memory: Memory, queries: Queries) -> tuple[Partial, Memory]:
+    """Every segment answers; the answers are merged."""
+    partial, segments = None, []
+    for segment in memory.segments:
+        answer, segment = segment.attend(queries)
+        segments.append(segment)
+        if partial is None:
+            partial = answer
+        else:
+            partial = Partial(*attend.merge((partial.out, partial.lse), (answer.out, answer.lse)))
+    assert partial is not None, "a piece is appended before it is attended"
+    return partial, replace(memory, segments=tuple(segments))
+
+
+def is_unread(memory: Memory) -> bool:
+    """Whether nothing has been appended yet."""
+    return all(segment.frozen and segment.kind == "null" for segment in memory.segments)
+
+
+def writable(memory: Memory) -> list[Writable]:
+    return [segment for segment in memory.segments if not segment.frozen]  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Roll:
+    """The writable entries of a memory in one list per head, and the way back to their segments.
+
+    order   int64 [B, H, T]: compact slot → slot among the segments laid side by side; None: the same
+    """
+
+    segments: tuple[Writable, ...]
+    widths: tuple[int, ...]
+    order: Tensor | None
+    entries: Entries
+
+    @staticmethod
+    def of(memory: Memory) -> Roll:
+        segments = tuple(writable(memory))
+        lists = [segment.entries() for segment in segments]
+        if len(lists) == 1:
+            return Roll(segments, (lists[0].live.shape[-1],), None, lists[0])
+        live = torch.cat([entries.live for entries in lists], -1)
+        lengths = live.sum(-1, dtype=torch.int32)
+        order = torch.argsort(~live, dim=-1, stable=True)[..., : int(lengths.max())]
+        return Roll(segments, tuple(e.live.shape[-1] for e in lists), order, _side_by_side(lists, order, lengths))
+
+    def split(self, values: Tensor, fill: float = 0) -> list[Tensor]:
+        """[B, H, T] per compact slot → one [B, H, T_i] per segment."""
+        if self.order is None:
+            return [values]
+        wide = values.new_full((*values.shape[:2], sum(self.widths)), fill)
+        # A compact slot beyond a head's length points at a dead slot of some segment; `fill` is what it holds.
+        wide.scatter_(-1, self.order, torch.where(self.entries.live, values, torch.full_like(values, fill)))
+        return list(wide.split(self.widths, -1))
+
+
+def with_columns(memory: Memory, roll: Roll, columns: Mapping[str, Tensor]) -> tuple[Memory, Roll]:
+    """The memory and its roll with exactly these columns [B, H, T]."""
+    if not columns and not roll.entries.columns:
+        return memory, roll
+    parts = {name: roll.split(column) for name, column in columns.items()}
+    segments = tuple(
+        segment.with_columns({name: split[i] for name, split in parts.items()})
+        for i, segment in enumerate(roll.segments)
+    )
+    roll = replace(roll, segments=segments, entries=replace(roll.entries, columns=dict(columns)))
+    frozen = tuple(segment for segment in memory.segments if segment.frozen)
+    return replace(memory, segments=(*frozen, *segments)), roll
+
+
+def owned(memory: Memory, act: str) -> tuple[Segment, ...]:
+    """The frozen segments that the act of this name made; they bear its name as their kind."""
+    return tuple(segment for segment in memory.segments if segment.frozen and segment.kind == act)
+
+
+def owning(memory: Memory, act: str, own: tuple[Segment, ...]) -> Memory:
+    """The memory with `own` in place of what the act of this name made before."""
+    others = tuple(segment for segment in memory.segments if not (segment.frozen and segment.kind == act))
+    return replace(memory, segments=(*own, *others))
+
+
+def _side_by_side(lists: Sequence[Entries], order: Tensor, lengths: Tensor) -> Entries:
+    live = torch.arange(order.shape[-1], device=order.device) < lengths[..., None]
+
+    def column(name: str) -> Tensor:
+        return torch.cat([entries.column(name) for entries in lists], -1).gather(-1, order)
+
+    def rows(tensors: list[Tensor]) -> Tensor:
+        wide = torch.cat(tensors, 2)
+        picked = wide.gather(2, order[..., None].expand(*order.shape, wide.shape[-1]))
+        return picked.masked_fill(~live[..., None], 0)
+
+    logw = None
+    if any(entries.logw is not None for entries in lists):
+        zeros = [torch.zeros(entries.live.shape, device=order.device) for entries in lists]
+        weights = [zero if e.logw is None else e.logw for e, zero in zip(lists, zeros, strict=True)]
+        logw = torch.cat(weights, -1).gather(-1, order)
+    ordinals = torch.cat([entries.ordinals for entries in lists], -1).gather(-1, order)
+    return Entries(
+        lengths,
+        live,
+        ordinals.masked_fill(~live, -1),
+        logw,
+        {name: column(name) for name in sorted(set().union(*(entries.columns for entries in lists)))},
+        lambda: rows([entries.keys() for entries in lists]),
+        lambda: rows([entries.values() for entries in lists]),
+    )
+
+
+def keep(memory: Memory, roll: Roll, choice: Choice, angle: Angle = "absolute") -> Memory:
+    """The memory with only the chosen entries; raw ones end up in one exactly fitting segment."""
+    frozen = tuple(segment for segment in memory.segments if segment.frozen)
+    keeps = roll.split(choice.keep & roll.entries.live, False)
+    adds = None if choice.add_logw is None else roll.split(choice.add_logw.float())
+    coded, raw = [], []
+    for i, segment in enumerate(roll.segments):
+        if isinstance(segment, Coded):
+            coded.append(segment.take(keeps[i]) if adds is None else _weighted(segment, keeps[i], adds[i]))
+        else:
+            run = segment.flat(keeps[i])  # type: ignore[attr-defined]
+            raw.append(run if adds is None else _add_logw(run, adds[i][keeps[i]]))
+    segments = [segment for segment in coded if segment is not None]
+    return replace(memory, segments=(*frozen, *segments, *packed(flat.join(raw), angle)))
+
+
+def _add_logw(run: flat.Flat, add: Tensor) -> flat.Flat:
+    return replace(run, logw=add if run.logw is None else run.logw + add)
+
+
+def _weighted(segment: Coded, keep: Tensor, add: Tensor) -> Coded | None:
+    taken = segment.take(keep)
+    if taken is None:
+        return None
+    return replace(taken, logw=add[keep] if taken.logw is None else taken.logw + add[keep])
+
+
+def packed(run: flat.Flat, angle: Angle = "absolute") -> tuple[Writable, ...]:
+    """A run as the leanest raw segment: a tail where all heads are equally long, else ragged; nothing if empty."""
+    n_rows, n_heads = run.shape
+    if not run.is_uniform:
+        return (Ragged.of(run),)
+    n = run.counts[0]
+    if n == 0:
+        return ()
+    shape = (n_rows, n_heads, n)
+    arena = Arena(run.keys.view(*shape, -1), run.values.view(*shape, -1))
+    ordinals = run.ordinals.view(shape)
+    if n_heads > 1 and bool((ordinals == ordinals[:, :1]).all()):
+        ordinals = ordinals[:, :1].clone()
+    columns = {name: column.view(shape) for name, column in run.columns.items()}
+    logw = None if run.logw is None else run.logw.view(shape)
+    return (Tail(arena, (n,) * n_rows, (0,) * n_rows, ordinals, logw, columns, angle),)
+
+
+def fitted(memory: Memory) -> Memory:
+    """The same memory with no slack behind its tail."""
+    segments = tuple(s.fitted() if isinstance(s, Tail) else s for s in memory.segments)
+    return replace(memory, segments=segments)
+
+
+def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], unit: int) -> Memory:
+    """Write the oldest raw entries in code, so that at most residual[b] stay raw in every head of row b.
+
+    Entries leave in multiples of `unit` where there are that many, else of the codec's group.
+    """
+    raw = [segment for segment in writable(memory) if not isinstance(segment, Coded)]
+    if not raw:
+        return memory
+    counts = torch.stack([segment.lengths for segment in raw]).sum(0)
+    limit = torch.tensor(residual, device=counts.device)[:, None]
+    size = codec.group
+    over = (counts - limit).clamp(min=0)
+    leaving = torch.minimum((over + unit - 1) // unit * unit, counts // size * size) // size * size
+    if not bool(leaving.any()):
+        return memory
+    alone = replace(memory, segments=tuple(raw))
+    roll = Roll.of(alone)
+    slots = torch.arange(roll.entries.live.shape[-1], device=counts.device)
+    old = (slots < leaving[..., None]) & roll.entries.live
+    runs = {False: [], True: []}  # type: dict[bool, list[flat.Flat]]
+    for mine, segment in zip(roll.split(old, False), roll.segments, strict=True):
+        runs[True].append(segment.flat(mine))  # type: ignore[attr-defined]
+        runs[False].append(segment.flat(segment.entries().live & ~mine))  # type: ignore[attr-defined]
+    code = Coded.of(codec, env, flat.join(runs[True]))
+    done = [segment for segment in memory.segments if isinstance(segment, Coded)]
+    frozen = [segment for segment in memory.segments if segment.frozen]
+    return replace(memory, segments=(*frozen, joined([*done, code]), *packed(flat.join(runs[False]))))
+
+
+def head_counts(memory: Memory) -> list[int]:
+    """Entries of every (row, head), row by row, without asking the device."""
+    counts: list[int] = []
+    for segment in memory.segments:
+        if segment.frozen:
+            continue
+        if isinstance(segment, Tail):
+            mine: Sequence[int] = [n for n in segment.lengths_ for _ in range(segment.n_heads)]
+        else:
+            mine = segment.run.counts if isinstance(segment, Ragged) else segment.counts  # type: ignore[attr-defined]
+        counts = list(mine) if not counts else [a + b for a, b in zip(counts, mine, strict=True)]
+    return counts
+
+
+def longest(memory: Memory) -> int:
+    """The largest number of entries that any head of any row holds."""
+    return max(head_counts(memory), default=0)
+
+
+def row_lengths(memory: Memory) -> tuple[int, ...]:
+    """Entries of the longest head of every row."""
+    counts, n_rows = head_counts(memory), len(memory.clock)
+    width = max(len(counts) // n_rows, 1)
+    return tuple(max(counts[row * width : (row + 1) * width], default=0) for row in range(n_rows))
+
+
+def cropped(memory: Memory, n: int) -> Memory:
+    """Without the last n tokens of every row, wherever they lie; statistics stay."""
+    clock = tuple(seen - n for seen in memory.clock)
+    roll = Roll.of(memory)
+    edge = torch.tensor(clock, device=roll.entries.live.device)[:, None, None]
+    stays = roll.entries.live & (roll.entries.ordinals < edge)
+    memory = replace(memory, clock=clock, prompt=tuple(min(a, b) for a, b in zip(memory.prompt, clock, strict=True)))
+    return keep(memory, roll, Choice(stays))
+
+
+def reclaimed(memory: Memory) -> Memory:
+    """The same memory, allowed to overwrite what a newer, abandoned value wrote behind its tail."""
+    return replace(memory, segments=tuple(s.reclaimed() if isinstance(s, Tail) else s for s in memory.segments))
+
+
+def device(memory: Memory) -> torch.device:
+    """Where the entries lie."""
+    return next((named[2].device for _, named in tensors(memory)), torch.device("cpu"))
+
+
+def rows(memory: Memory, index: Tensor) -> Memory:
+    """A memory whose row i is the old row index[i]."""
+    order = index.tolist()
+    return Memory(
+        tuple(segment.rows(index) for segment in memory.segments),  # type: ignore[misc]
+        {name: stat[index] for name, stat in memory.stats.items()},
+        tuple(memory.clock[i] for i in order),
+        tuple(memory.prompt[i] for i in order),
+    )
+
+
+def tensors(memory: Memory) -> list[tuple[str, Named]]:
+    """(segment kind, named tensor) of everything the memory holds."""
+    held = [(segment.kind, named) for segment in memory.segments for named in segment.tensors()]
+    held += [("stats", ("stats", stat.device.type, stat)) for stat in memory.stats.values()]
+    return held

@@ -1,0 +1,235 @@
+"""The raw tail: entries in a growing buffer, the same number in every head; the only place with causality.
+
+Its first `n_head` entries may differ between heads (what a stage kept); all later ones are a run of ordinals.
+Slots behind a row's length are unwritten where all rows are equally long, and zeros where they are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from keyvalise.ops import attend, rope
+from keyvalise.store import flat
+from keyvalise.store.arena import Arena, slack
+from keyvalise.types.data import Entries, Partial, Queries, Stretch
+from keyvalise.types.segment import Angle, Named
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A value: appending writes behind `lengths` of an arena that older values share.
+
+    lengths     entries per row;  starts: ordinal of a row's first entry after the `n_head` kept ones
+    head        int32 [B, H | 1, n_head] ordinals of the kept ones;  logw float32 [B, H, n_head] or None
+    """
+
+    arena: Arena
+    lengths_: tuple[int, ...]
+    starts: tuple[int, ...]
+    head: Tensor | None = None
+    logw: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+    angle: Angle = "absolute"
+    version: int = 0
+
+    kind: ClassVar[str] = "tail"
+    frozen: ClassVar[bool] = False
+
+    @property
+    def n_head(self) -> int:
+        return 0 if self.head is None else self.head.shape[2]
+
+    @property
+    def longest(self) -> int:
+        return max(self.lengths_)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all rows are equally long."""
+        return min(self.lengths_) == max(self.lengths_)
+
+    @property
+    def n_heads(self) -> int:
+        return self.arena.keys.shape[1]
+
+    @property
+    def keys(self) -> Tensor:
+        return self.arena.keys[:, :, : self.longest]
+
+    @property
+    def values(self) -> Tensor:
+        return self.arena.values[:, :, : self.longest]
+
+    @property
+    def lengths(self) -> Tensor:
+        rows = torch.tensor(self.lengths_, dtype=torch.int32, device=self.arena.keys.device)
+        return rows[:, None].expand(-1, self.n_heads)
+
+    @staticmethod
+    def start(k: Tensor, v: Tensor, stretch: Stretch, dtype: torch.dtype, angle: Angle) -> Tail:
+        """An empty tail for rows shaped like k and v, with room for the stretch."""
+        n_rows, n_heads = k.shape[:2]
+        needed = max(stretch.counts)
+        shape = (n_rows, n_heads, needed + slack(needed))
+        arena = Arena.of(shape, (k.shape[3], v.shape[3]), dtype, k.device)
+        return Tail(arena, (0,) * n_rows, stretch.starts, angle=angle)
+
+    def append(self, k: Tensor, v: Tensor, stretch: Stretch) -> Tail:
+        """The same tail with the real tokens of a stretch behind it; k [B, H, S, D], v [B, H, S, Dv]."""
+        lengths = tuple(a + b for a, b in zip(self.lengths_, stretch.counts, strict=True))
+        arena, needed = self.arena, max(lengths)
+        if arena.version != self.version or arena.capacity < needed:
+            arena = arena.grown(self.longest, needed)
+        if self.is_even and stretch.is_plain:
+            arena.keys[:, :, self.longest : needed] = k
+            arena.values[:, :, self.longest : needed] = v
+        else:
+            self._append_rows(arena, k, v, stretch)
+        arena.version += 1
+        starts = stretch.starts if self.longest == self.n_head else self.starts
+        return replace(self, arena=arena, lengths_=lengths, starts=starts, version=arena.version)
+
+    def _append_rows(self, arena: Arena, k: Tensor, v: Tensor, stretch: Stretch) -> None:
+        longest = max(a + b for a, b in zip(self.lengths_, stretch.counts, strict=True))
+        for row, (begin, lead, n) in enumerate(zip(self.lengths_, stretch.leads, stretch.counts, strict=True)):
+            for buffer, new in ((arena.keys, k), (arena.values, v)):
+                buffer[row, :, begin : begin + n] = new[row, :, lead : lead + n]
+                buffer[row, :, begin + n : longest] = 0
+
+    def attend(self, queries: Queries) -> tuple[Partial, Tail]:
+        """Causal among the latest piece's own entries, full on everything before."""
+        q, k = self._turned(queries)
+        options = {"scale": queries.scale, "softcap": queries.softcap}
+        if self.is_even and queries.stretch.is_plain and self.logw is None:
+            return Partial(*attend.causal(q, k, self.values, **options)), self
+        if q.shape[2] == 1 and queries.stretch.is_plain:
+            return Partial(*attend.dense(q, k, self.values, bias=self._bias(), **options)), self
+        return self._attend_rows(q, k, queries), self
+
+    def _attend_rows(self, q: Tensor, k: Tensor, queries: Queries) -> Partial:
+        """Row by row: without padding there is nothing to mask but the future."""
+        out, lse = attend.empty(q, self.arena.values.shape[3])
+        options = {"scale": queries.scale, "softcap": queries.softcap}
+        stretch = queries.stretch
+        for row, (lead, n, length) in enumerate(zip(stretch.leads, stretch.counts, self.lengths_, strict=True)):
+            if n == 0:
+                continue
+            own = (slice(row, row + 1), slice(None), slice(lead, lead + n))
+            rows = slice(row, row + 1)
+            past = length - n if self.logw is not None else 0
+            part = attend.causal(q[own], k[rows, :, past:length], self.values[rows, :, past:length], **options)
+            if past:
+                bias = self._weights()[rows, :, None, :past]
+                before = attend.dense(q[own], k[rows, :, :past], self.values[rows, :, :past], bias=bias, **options)
+                part = attend.merge(before, part)
+            out[row, :, lead : lead + n], lse[row, :, lead : lead + n] = part[0][0], part[1][0]
+        return Partial(out, lse)
+
+    def _weights(self) -> Tensor:
+        """Log-weights of all entries, float32 [B, H, T]."""
+        width = self.longest - self.n_head
+        zeros = torch.zeros((*self.arena.keys.shape[:2], width), device=self.arena.keys.device)
+        return zeros if self.logw is None else torch.cat([self.logw, zeros], -1)
+
+    def _bias(self) -> Tensor:
+        """Log-weights, and −inf behind every row's length; [B, H | 1, 1, T]."""
+        device = self.arena.keys.device
+        dead = torch.arange(self.longest, device=device) >= torch.tensor(self.lengths_, device=device)[:, None]
+        bias = torch.zeros(dead.shape, device=device).masked_fill(dead, float("-inf"))[:, None, None]
+        return bias if self.logw is None else bias + self._weights()[:, :, None]
+
+    def _turned(self, queries: Queries) -> tuple[Tensor, Tensor]:
+        if self.angle == "absolute":
+            return queries.q, self.keys
+        assert queries.rope is not None, "slot angles are refused without rotary positions when a recipe is built"
+        ordinals = self._ordinals()
+        slots = torch.arange(self.longest, device=ordinals.device)
+        keys = rope.shift(self.keys, slots - ordinals, queries.rope)
+        column = torch.arange(queries.stretch.width, device=ordinals.device)
+        offset = torch.tensor(self.lengths_, device=ordinals.device) - torch.tensor(
+            queries.stretch.ends, device=ordinals.device
+        )
+        delta = offset[:, None, None].expand(-1, 1, column.numel())
+        return rope.shift(queries.q, delta, queries.rope), keys
+
+    def _ordinals(self) -> Tensor:
+        """int32 [B, H, T], running on behind the rows' ends."""
+        device = self.arena.keys.device
+        run = torch.arange(self.longest - self.n_head, dtype=torch.int32, device=device)
+        rows = (torch.tensor(self.starts, dtype=torch.int32, device=device)[:, None] + run)[:, None]
+        rows = rows.expand(-1, self.n_heads, -1)
+        if self.head is None:
+            return rows
+        return torch.cat([self.head.expand(-1, self.n_heads, -1), rows], -1)
+
+    def entries(self) -> Entries:
+        lengths = self.lengths
+        live = torch.arange(self.longest, device=lengths.device) < lengths[..., None]
+        return Entries(
+            lengths,
+            live,
+            self._ordinals().masked_fill(~live, -1),
+            None if self.logw is None else self._weights(),
+            {name: self._padded(column) for name, column in self.columns.items()},
+            lambda: self.keys,
+            lambda: self.values,
+        )
+
+    def _padded(self, column: Tensor) -> Tensor:
+        """A column that was written before the latest entries came, zeros for them."""
+        return torch.nn.functional.pad(column, (0, self.longest - column.shape[-1]))
+
+    def flat(self, keep: Tensor) -> flat.Flat:
+        """The entries where keep [B, H, T] is true."""
+        counts = tuple(keep.sum(-1).flatten().tolist())
+        return flat.Flat(
+            (keep.shape[0], keep.shape[1]),
+            counts,
+            self.keys[keep],
+            self.values[keep],
+            self._ordinals()[keep],
+            None if self.logw is None else self._weights()[keep],
+            {name: self._padded(column)[keep] for name, column in self.columns.items()},
+        )
+
+    def with_columns(self, columns: Mapping[str, Tensor]) -> Tail:
+        return replace(self, columns=dict(columns))
+
+    def rows(self, index: Tensor) -> Tail:
+        order = index.tolist()
+        keys, values = self.keys[index], self.values[index]
+        return replace(
+            self,
+            arena=Arena(keys, values),
+            lengths_=tuple(self.lengths_[i] for i in order),
+            starts=tuple(self.starts[i] for i in order),
+            head=None if self.head is None else self.head[index],
+            logw=None if self.logw is None else self.logw[index],
+            columns={name: column[index] for name, column in self.columns.items()},
+            version=0,
+        )
+
+    def reclaimed(self) -> Tail:
+        """The same value, allowed to overwrite what a newer, abandoned value wrote behind it."""
+        return replace(self, version=self.arena.version)
+
+    def fitted(self) -> Tail:
+        """The same entries in a buffer without slack."""
+        if self.arena.capacity == self.longest:
+            return self
+        return replace(self, arena=Arena(self.keys.clone(), self.values.clone()), version=0)
+
+    def tensors(self) -> Iterable[Named]:
+        yield "keys", self.arena.keys.device.type, self.arena.keys
+        yield "values", self.arena.values.device.type, self.arena.values
+        if self.head is not None:
+            yield "positions", self.head.device.type, self.head
+        if self.logw is not None:
+            yield "logw", self.logw.device.type, self.logw
+        for column in self.columns.values():
+            yield "columns", column.device.type, column

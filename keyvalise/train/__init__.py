@@ -1,0 +1,1 @@
+"""Training scripts; they may use the reference model's parts, nothing imports them."""

@@ -1,0 +1,73 @@
+"""Every error that Keyvalise raises on purpose, as one tree.
+
+    KeyvaliseError
+    ├── RecipeError (ValueError)         a recipe cannot be built
+    │   ├── UnknownName                  no such recipe, part or argument; carries the nearest names
+    │   ├── BadArgument                  a field outside its range
+    │   ├── UnmetNeed                    a part needs what nobody before it gives
+    │   └── ImpossibleBudget             the budget is below the least that works
+    ├── HostError (RuntimeError)         a model, a cache or a call that cannot be served
+    │   ├── UnsupportedModel
+    │   └── TornForward                  the previous forward stopped half way
+    └── InputError (ValueError)          a document, a file, a tensor or an option of the user
+
+Inner parts raise the short fact; whoever knows the place adds it with `at`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KeyvaliseError(Exception):
+    """Root of the tree; `at` puts the place before the message and returns the error itself."""
+
+    def at(self, place: str) -> KeyvaliseError:
+        self.args = (f"{place}: {self.args[0]}", *self.args[1:])
+        return self
+
+
+class RecipeError(KeyvaliseError, ValueError):
+    """A recipe cannot be built."""
+
+
+class UnknownName(RecipeError):
+    """No such recipe, part, argument, task or command."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+        super().__init__(f"unknown {kind} {name!r}; nearest: {', '.join(near) or 'none'}")
+        self.nearest = near
+
+
+class BadArgument(RecipeError):
+    """A field's value lies outside what the part accepts."""
+
+    def __init__(self, field: str, value: object, allowed: str):
+        super().__init__(f"{field}={value!r} is not allowed; {field} must be {allowed}")
+
+
+class UnmetNeed(RecipeError):
+    """A part needs something that neither the host nor an earlier part gives."""
+
+
+class ImpossibleBudget(RecipeError):
+    """The budget is below the least that works."""
+
+
+class HostError(KeyvaliseError, RuntimeError):
+    """A model, cache or call that cannot be served."""
+
+
+class UnsupportedModel(HostError):
+    """The model's attention does not fit what the recipe needs."""
+
+
+class TornForward(HostError):
+    """An earlier forward stopped in the middle, so the layers disagree on what they have seen."""
+
+
+class InputError(KeyvaliseError, ValueError):
+    """A user's document, file, tensor or option cannot be used."""

@@ -1,0 +1,220 @@
+"""What every part is: a frozen dataclass of arguments that says what it needs, gives and takes away.
+
+Rooms    observe, score, rescore, allocate, select, act, encode: one protocol each; the composer walks them in
+         river order. A part never opens files, draws from a generator, or keeps state.
+Layers   Parts of one recipe that act on other floors (retrieve, share, steer) follow the same shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from keyvalise.types.data import Choice, Entries, Env, Piece, Scores
+from keyvalise.types.errors import BadArgument
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.quantity import Amount, Share
+from keyvalise.types.segment import Segment
+
+Room = Literal["score", "rescore", "allocate", "select", "act", "encode"]
+ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "encode")
+
+HOST_GIVES = frozenset({"keys", "values", "queries:piece", "lse", "out"})
+"""Needs that any host with an attention function of our own satisfies."""
+
+VOCABULARY = HOST_GIVES | {
+    "rope:static",  # rotary embedding that does not change with length
+    "scores:mass",  # a chain whose scores are ≥ 0 and sum to 1
+    "sets:head",  # kept sets may differ between the heads of a layer
+    "sets:layer",  # one kept set for all heads of a layer
+    "ids",
+    "hidden:in",
+    "hidden:final",
+    "hidden:embed",
+    "weight:o_proj",
+    "weight:unembed",
+    "weight:embed",
+    "asset",
+    "span",
+}
+"""The closed vocabulary of needs; columns and stats of observers are added by the observers that give them."""
+
+
+def arg(
+    default: Any, *, low: float | None = None, high: float | None = None, choices: tuple[Any, ...] = (), doc: str = ""
+) -> Any:
+    """A field of a part with its allowed range, checked when a recipe is built."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "choices": choices, "doc": doc})
+
+
+def allowed(field: dataclasses.Field[Any]) -> str:
+    """The range of a field in words."""
+    meta = field.metadata
+    if meta.get("choices"):
+        return "one of " + ", ".join(map(str, meta["choices"]))
+    low, high = meta.get("low"), meta.get("high")
+    bounds = [f"at least {low}"] if low is not None else []
+    bounds += [f"at most {high}"] if high is not None else []
+    kind = "a whole number or a percentage" if "Amount" in str(field.type) else "a number"
+    if isinstance(field.default, str):
+        kind = "a word"
+    elif isinstance(field.default, bool):
+        kind = "true or false"
+    elif isinstance(field.default, int) and "Amount" not in str(field.type):
+        kind = "a whole number"
+    return kind + (" " + " and ".join(bounds) if bounds else "")
+
+
+def check_arguments(part: Any) -> None:
+    """Raise BadArgument for the first field outside its range.
+
+    Raises   BadArgument naming field, value and range
+    """
+    for field in dataclasses.fields(part):
+        value, meta = getattr(part, field.name), field.metadata
+        if not _fits(field, value, meta):
+            raise BadArgument(field.name, value, allowed(field))
+
+
+def _fits(field: dataclasses.Field[Any], value: Any, meta: Mapping[str, Any]) -> bool:
+    if meta.get("choices"):
+        return value in meta["choices"]
+    if value is None or field.default is None:
+        return True
+    if isinstance(field.default, str) or isinstance(field.default, bool):
+        return type(value) is type(field.default)
+    if isinstance(value, Share):
+        return "Amount" in str(field.type) and 0 <= value.percent <= 100
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(field.default, int) and not isinstance(value, int):
+        return False
+    low, high = meta.get("low"), meta.get("high")
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+class Part(Protocol):
+    """What all parts share; `name` is the word in the text, unique over all rooms."""
+
+    name: ClassVar[str]
+    room: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    gives: ClassVar[frozenset[str]]
+    takes: ClassVar[frozenset[str]]
+
+
+class Observer(Protocol):
+    """Remembers something of what flowed by; never written in a text, a part lists its own.
+
+    Law      updating with two halves of a piece equals updating with the whole
+    """
+
+    @property
+    def stats(self) -> frozenset[str]: ...
+    @property
+    def columns(self) -> frozenset[str]: ...
+
+    def init(self, env: Env, n_rows: int, device: Any) -> dict[str, Tensor]:
+        """Statistics of a memory that has seen nothing, name → [B, …]."""
+        ...
+
+    def update(
+        self, env: Env, stats: Mapping[str, Tensor], piece: Piece, entries: Entries
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(new stats, new columns [B, H, T]); entries already contain the piece."""
+        ...
+
+
+class Score(Part, Protocol):
+    observers: tuple[Observer, ...]
+
+    def score(self, env: Env, entries: Entries, stats: Mapping[str, Tensor], piece: Piece) -> Scores: ...
+
+
+class Rescore(Part, Protocol):
+    observers: tuple[Observer, ...]
+
+    def rescore(
+        self, env: Env, scores: Scores, entries: Entries, stats: Mapping[str, Tensor], piece: Piece
+    ) -> Scores: ...
+
+
+class Allocate(Part, Protocol):
+    """counts int64 [B, H] for one layer; `budget` int64 [B] is the layer's tokens at a uniform split.
+
+    `binding` says whether counts sum to the budget after clipping to the lengths, or only stay below it.
+    `layer_budget(env, budget)` is what a static profile over layers gives this layer.
+    """
+
+    binding: Literal["exact", "demanded", "layout"]
+    is_uniform: bool  # every head of a layer gets the same count
+
+    def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor: ...
+
+
+class Select(Part, Protocol):
+    def select(
+        self, env: Env, scores: Scores, counts: Tensor, protect: Tensor, entries: Entries, votes: Scores
+    ) -> Choice: ...
+
+
+class Act(Part, Protocol):
+    """What happens to the losers. `own` are the frozen segments it made earlier; it returns the new ones."""
+
+    sinks: Amount
+    recent: Amount
+    changes_keepers: ClassVar[bool]
+
+    def act(
+        self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: tuple[Segment, ...]
+    ) -> tuple[Choice, tuple[Segment, ...]]: ...
+
+    def cost(self, geometry: Geometry, seen: int, kept: int) -> int:
+        """Bytes in one layer beyond the kept entries."""
+        ...
+
+
+class Encode(Part, Protocol):
+    """How keepers are written.
+
+    `group`     tokens that share parameters: entries leave the raw tail in multiples of it
+    `residual`  the most that stays raw, in tokens per kv head
+    Codes are flat: entry tensors [N, …] (one row per entry), group tensors [N / group, …].
+    """
+
+    group: int
+    residual: int
+    side: Literal["pre", "post"]
+
+    def check(self, geometry: Geometry) -> None:
+        """Raise BadArgument where an argument does not fit the head size."""
+        ...
+
+    def bytes_per_entry(self, geometry: Geometry) -> float:
+        """Bytes of one coded key and value of one kv head, with scales and zeros, in a full group."""
+        ...
+
+    def group_bytes(self, geometry: Geometry) -> int:
+        """Bytes of the group tensors for one group of one kv head; 0 where tokens share nothing."""
+        ...
+
+    def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
+        """keys [N, D], values [N, Dv], N a multiple of `group`; consecutive entries form the groups."""
+        ...
+
+    def decode(
+        self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Keys [N, D] and values [N, Dv]; group_of int64 [N] finds an entry's group, None: consecutive groups."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Codes:
+    """Named tensors of a coded run: `entry` [N, …], one row per entry; `group` [M, …], shared by entries."""
+
+    entry: Mapping[str, Tensor]
+    group: Mapping[str, Tensor]
