@@ -10,111 +10,110 @@ no method by name (the parts come in through the recipe), no model and no file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend, heads, protect
+from keyvalise.ops import heads, protect
 from keyvalise.recipe.compose import LayerRiver
-from keyvalise.recipe.object import Stage
+from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer
-from keyvalise.types.data import Call, Choice, Env, Memory, Piece, Queries
+from keyvalise.types.data import Call, Env, Memory, Piece, Queries
 from keyvalise.types.part import Observer
-from keyvalise.types.quantity import Budget
+
+Due = tuple[tuple[Stage, tuple[bool, ...]], ...]
+"""Stages that act at a cut, in text order, each with the rows whose cut it is."""
+
+
+@dataclass(frozen=True)
+class Bed:
+    """What one layer's river flows in: its part of the recipe, and its surroundings."""
+
+    river: LayerRiver
+    env: Env
 
 
 @dataclass(frozen=True)
 class Passed:
-    """out [B, Hq, S, Dv] float32; the memory after the call; and, where asked, the value after every piece."""
+    """out [B, Hq, S, Dv] float32; the memory after the call; and the value after every piece."""
 
     out: Tensor | None
     memory: Memory
     values: tuple[tuple[Memory, Piece], ...]
 
 
-def advance(memory: Memory, call: Call, river: LayerRiver, env: Env) -> Passed:
+def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
     """Take a whole call down the river."""
-    outs, values = [], []
-    for piece, due in pieces(call, river):
-        whole = piece is call.piece
-        memory, piece = meet(memory, piece, river, env, call.native if whole else None)
-        memory = commit(memory, piece, due, call, river, env)
-        outs.append(piece.out)
+    values = []
+    for piece, due in pieces(call, bed.river):
+        memory, piece = meet(memory, piece, call if piece is call.piece else None, bed)
+        memory = commit(memory, piece, due, call, bed)
         values.append((memory, piece))
+    outs = [piece.out for _, piece in values if piece.out is not None]
     return Passed(outs[0] if len(outs) == 1 else torch.cat(outs, 2), memory, tuple(values))
 
 
-def late(memory: Memory, call: Call, river: LayerRiver, env: Env) -> Memory:
+def late(memory: Memory, call: Call, bed: Bed) -> Memory:
     """For a call that was appended whole and attended elsewhere: all stages due in it act at its end."""
-    due: dict[int, tuple[bool, ...]] = {}
-    for _, stages in pieces(call, river):
-        for stage, rows in stages:
-            i = river.stages.index(stage)
-            due[i] = tuple(a or b for a, b in zip(rows, due.get(i, rows), strict=True))
-    acting = tuple((river.stages[i], rows) for i, rows in sorted(due.items()))
-    return commit(memory, call.piece, acting, call, river, env)
-
-
-Due = tuple[tuple[Stage, tuple[bool, ...]], ...]
+    rows = dict.fromkeys(bed.river.stages, (False,) * len(call.spans))
+    for _, due in pieces(call, bed.river):
+        rows |= {stage: tuple(map(max, rows[stage], mine)) for stage, mine in due}
+    return commit(memory, call.piece, tuple((s, mine) for s, mine in rows.items() if any(mine)), call, bed)
 
 
 def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Due]]:
-    """The call between its cuts, each piece with the stages due at its end and the rows they act in."""
-    whole, stretch = call.piece, call.piece.stretch
+    """The call between its cuts, each piece with the stages due at its end."""
+    stretch = call.piece.stretch
     due: dict[int, dict[int, set[int]]] = {stretch.width: {}}
-    if call.careful is not None and (river.code or river.stages):
+    if call.careful is not None and river.has_cuts:
         due |= {column: {} for column in range(max(call.careful, 1), stretch.width)}
     for i, stage in enumerate(river.stages):
         for row, span in enumerate(call.spans):
             for ordinal in {cut for when in stage.when for cut in when.cuts(span)}:
                 column = stretch.leads[row] + ordinal - stretch.starts[row]
                 due.setdefault(column, {}).setdefault(i, set()).add(row)
-    begin = 0
+    begin, n_rows = 0, len(call.spans)
     for end in sorted(due):
-        stages = tuple(
-            (river.stages[i], tuple(row in rows for row in range(len(call.spans))))
-            for i, rows in sorted(due[end].items())
-        )
-        yield whole.cut(begin, end), stages
+        acting = sorted(due[end].items())
+        yield call.piece.cut(begin, end), tuple((river.stages[i], marked(n_rows, rows)) for i, rows in acting)
         begin = end
 
 
-def meet(memory: Memory, piece: Piece, river: LayerRiver, env: Env, native: object) -> tuple[Memory, Piece]:
-    """Append the piece, then let its queries read everything, the piece itself causally."""
-    first = layer.is_unread(memory)
-    memory = layer.append(memory, piece, env.geometry.dtype, river.angle)
-    if native is not None and first:
-        return memory, replace(piece, out=native(), find_lse=lambda: lse_of(memory, piece, env))  # type: ignore[operator]
-    partial, memory = layer.attend_all(memory, queries(piece, env))
-    return memory, replace(piece, out=partial.out, find_lse=lambda: partial.lse)
+def marked(n_rows: int, rows: set[int]) -> tuple[bool, ...]:
+    """A flag per row."""
+    return tuple(row in rows for row in range(n_rows))
 
 
-def queries(piece: Piece, env: Env) -> Queries:
-    return Queries(piece.q, piece.stretch, env.geometry, env.rope, piece.is_prompt)
+def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Memory, Piece]:
+    """Append the piece, then let its queries read everything, the piece itself causally.
+
+    Where nothing was stored before a whole call, the model's own attention gives the output.
+    """
+    grown = layer.append(memory, piece, bed.env.geometry.dtype, bed.river.angle)
+    queries = Queries(piece.q, piece.stretch, bed.env.geometry, bed.env.rope, piece.is_prompt)
+    if whole is not None and whole.native is not None and layer.is_unread(memory):
+        return grown, replace(piece, out=whole.native(), find_lse=lambda: layer.attend_all(grown, queries)[0].lse)
+    partial, grown = layer.attend_all(grown, queries)
+    return grown, replace(piece, out=partial.out, find_lse=lambda: partial.lse)
 
 
-def lse_of(memory: Memory, piece: Piece, env: Env) -> Tensor:
-    """The lse of a first piece whose output the model's own attention gave."""
-    return layer.attend_all(memory, queries(piece, env))[0].lse
-
-
-def commit(memory: Memory, piece: Piece, due: Due, call: Call, river: LayerRiver, env: Env) -> Memory:
+def commit(memory: Memory, piece: Piece, due: Due, call: Call, bed: Bed) -> Memory:
     """Observe the piece, let the stages due decide, settle what has become old."""
-    totals = tuple(max(seen, span.total) for span, seen in zip(call.spans, memory.clock, strict=True))
     if piece.is_prompt:
-        memory = replace(memory, prompt=totals)
-    observers = river.always + (river.in_prompt if piece.is_prompt else ())
+        ends = zip(memory.clock, call.spans, strict=True)
+        memory = replace(memory, prompt=tuple(max(seen, span.total) for seen, span in ends))
+    observers = bed.river.always + (bed.river.in_prompt if piece.is_prompt else ())
     if observers or due:
-        env = replace(env, prompt=memory.prompt)
-        memory, roll = observe(memory, piece, observers, env)
+        bed = replace(bed, env=replace(bed.env, prompt=memory.prompt))
+        memory, roll = observe(memory, piece, observers, bed.env)
         for stage, rows in due:
-            memory = decide(memory, roll, stage, rows, piece, river, env)
+            memory = decide(memory, roll, (stage, rows), piece, bed)
             roll = layer.Roll.of(memory)
         if piece.is_prompt and memory.prompt == memory.clock:
-            memory = forget(memory, roll, river)
-    return settle(memory, due, river, env)
+            memory = layer.only(memory, roll, bed.river.always)
+    return settle(memory, due, bed)
 
 
 def observe(
@@ -126,29 +125,15 @@ def observe(
     for observer in observers:
         if not observer.stats <= stats.keys():
             stats |= observer.init(env, len(memory.clock), piece.q.device)
-        new, columns_of = observer.update(env, stats, piece, roll.entries)
-        stats, columns = stats | new, columns | columns_of
+        new, written = observer.update(env, stats, piece, roll.entries)
+        stats, columns = stats | new, columns | written
     return layer.with_columns(replace(memory, stats=stats), roll, columns)
 
 
-def forget(memory: Memory, roll: layer.Roll, river: LayerRiver) -> Memory:
-    """After the prompt: nothing stays remembered that no later stage will read."""
-    stats = {name for observer in river.always for name in observer.stats}
-    columns = {name for observer in river.always for name in observer.columns}
-    kept = {name: column for name, column in roll.entries.columns.items() if name in columns}
-    memory = replace(memory, stats={name: stat for name, stat in memory.stats.items() if name in stats})
-    return layer.with_columns(memory, roll, kept)[0]
-
-
-def decide(
-    memory: Memory, roll: layer.Roll, stage: Stage, rows: tuple[bool, ...], piece: Piece, river: LayerRiver, env: Env
-) -> Memory:
+def decide(memory: Memory, roll: layer.Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed) -> Memory:
     """score → rescore → protect → allocate → select → act, in the rows whose cut it is."""
-    entries = roll.entries
-    tokens = [
-        river.plan(stage, seen, basis(stage.budget, seen, prompt)).tokens if mine else seen
-        for seen, prompt, mine in zip(memory.clock, memory.prompt, rows, strict=True)
-    ]
+    (stage, rows), env, entries = due, bed.env, roll.entries
+    tokens = bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
     if all(seen <= n for seen, n in zip(memory.clock, tokens, strict=True)):
         return memory
     scores = stage.score.score(env, entries, memory.stats, piece)
@@ -160,40 +145,12 @@ def decide(
     counts = stage.allocate.allocate(env, scores, guard, entries.lengths, budget)
     choice = stage.select.select(env, scores, counts, guard, entries, votes)
     choice, own = stage.act.act(env, entries, choice, scores, layer.owned(memory, stage.act.name))
-    choice = only_rows(choice, entries.live, rows)
-    return layer.keep(layer.owning(memory, stage.act.name, own), roll, choice, river.angle)
+    return layer.keep(layer.owning(memory, stage.act.name, own), roll, choice, rows, bed.river.angle)
 
 
-def only_rows(choice: Choice, live: Tensor, rows: tuple[bool, ...]) -> Choice:
-    """The choice in the rows whose cut it is; everything in the others."""
-    if all(rows):
-        return choice
-    mine = torch.tensor(rows, device=live.device)[:, None, None]
-    add = None if choice.add_logw is None else choice.add_logw.masked_fill(~mine, 0)
-    return Choice(torch.where(mine, choice.keep, live), add)
-
-
-def settle(memory: Memory, due: Due, river: LayerRiver, env: Env) -> Memory:
+def settle(memory: Memory, due: Due, bed: Bed) -> Memory:
     """Code what lies far enough behind; after a decision, hold nothing that the budget does not allow."""
-    if river.code is None:
-        return layer.fitted(memory) if due else memory
-    residual = [river.residual(seen, prompt) for seen, prompt in zip(memory.clock, memory.prompt, strict=True)]
-    for stage, rows in due:
-        for row in (row for row, mine in enumerate(rows) if mine):
-            seen = memory.clock[row]
-            plan = river.plan(stage, seen, basis(stage.budget, seen, memory.prompt[row]))
-            residual[row] = min(residual[row], plan.residual)
-    unit = river.code.group if due else max(river.code.group, CODING_RUN)
-    memory = layer.settle(memory, river.code, env, residual, unit)
+    if bed.river.code is not None:
+        residual = bed.river.residuals(due, memory, layer.live_groups(memory))
+        memory = layer.settle(memory, bed.river.code, bed.env, residual, hurry=bool(due))
     return layer.fitted(memory) if due else memory
-
-
-def basis(budget: Budget | None, seen: int, prompt: int) -> int:
-    """The tokens that a share refers to: all seen, or of a prompt that is known to be longer; or the prompt's."""
-    if budget is not None and budget.of_prompt:
-        return prompt or seen
-    return max(seen, prompt)
-
-
-CODING_RUN = 32
-"""Entries that leave the raw tail together while decoding, so that codes are not rewritten for every token."""

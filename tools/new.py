@@ -17,12 +17,12 @@ CATALOGUE = "keyvalise/recipe/catalogue.py"
 
 NEIGHBOURS = {
     "recipe": "keyvalise/recipes/knorm.py",
-    "score": "keyvalise/score/norm.py",
-    "rescore": "keyvalise/score/mean.py",
+    "score": "keyvalise/score/keydiff.py",
+    "rescore": "keyvalise/score/layer.py",
     "allocate": "keyvalise/allocate/uniform.py",
     "select": "keyvalise/select/top.py",
     "act": "keyvalise/act/drop.py",
-    "encode": "keyvalise/encode/ints.py",
+    "encode": "keyvalise/encode/kivi.py",
 }
 
 TEMPLATE = '''"""One sentence: what it computes, in the field's words
@@ -72,10 +72,11 @@ def _camel(name: str) -> str:
     return "".join(word.capitalize() for word in name.split("_"))
 
 
-def with_line(catalogue: str, old: str, new: str) -> str:
+def with_line(catalogue: str, kind: str, old: str, new: str) -> str:
     """The catalogue's text with the neighbour's line repeated below it under the new name."""
+    mark = "," if kind == "recipe" else ":"
     lines = catalogue.splitlines(keepends=True)
-    found = [i for i, line in enumerate(lines) if re.match(rf'\s+"{old}": ', line)]
+    found = [i for i, line in enumerate(lines) if re.match(rf'\s+"{old}"{mark}', line)]
     if not found:
         raise SystemExit(f"no line for {old} in {CATALOGUE}")
     copy = lines[found[0]].replace(_camel(old), _camel(new))
@@ -95,7 +96,7 @@ def create(root: Path, kind: str, name: str) -> list[Path]:
     }
     if taken := [str(path.relative_to(root)) for path in texts if path.exists()]:
         raise SystemExit(f"already there: {', '.join(taken)}")
-    texts[root / CATALOGUE] = with_line((root / CATALOGUE).read_text("utf-8"), old, name)
+    texts[root / CATALOGUE] = with_line((root / CATALOGUE).read_text("utf-8"), kind, old, name)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

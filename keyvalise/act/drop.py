@@ -19,12 +19,15 @@ class DropAct:
     Shapes     the choice passes unchanged; no segments of its own
     Units      sinks, recent: tokens per kv head, or a share of the count that its stage keeps; always kept,
                and counted inside the budget
+    Formula    positions=absolute reads a key at the token's own position; slot at its place among the stored
+               entries, as if the dropped ones had never been
     Cost       nothing beyond the kept entries
     Scope      per head: heads may end with different entries
     """
 
     sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
     recent: Amount = arg(0, low=0, doc="last tokens that always stay")
+    positions: str = arg("absolute", choices=("absolute", "slot"), doc="what turns a stored key when it is read")
 
     name: ClassVar[str] = "drop"
     room: ClassVar[str] = "act"

@@ -24,8 +24,9 @@ class GroupedEncode:
 
     Shapes     keys [N, D], values [N, Dv] → entry tensors: "keys" uint8 [N, ⌈D·bits/8⌉], "values" likewise,
                "scales_keys", "scales_values" float16 [N, groups, 2] (step, offset); no group tensors
-    Formula    x̂ = offset + step·q, q = round((x − offset)/step), offset = min, step = (max − min)/(2^bits − 1)
-               over n = ⌈D/group⌉ groups of ⌈D/n⌉ channels (the last may be smaller)
+    Formula    x̂ = offset + step·q, q = round((x − offset)/step), offset = min,
+               step = (max − min)/(2^bits − 1), over n = ⌈D/group⌉ groups of ⌈D/n⌉ channels (the last may be
+               smaller)
     Units      group: most channels that share; residual: the most tokens per kv head that stay raw
     Cost       per key or value: ⌈D·bits/8⌉ + 4·groups bytes; N·D time each way
     Phase      once per entry, when it leaves the raw tail; codes are never encoded again
@@ -59,7 +60,9 @@ class GroupedEncode:
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
         dims = (geometry.key_dim, geometry.value_dim)
-        return float(sum(pack.width(dim, self.bits) + 4 * affine.n_groups(dim, self.channels) for dim in dims))
+        return float(
+            sum(pack.width(dim, self.bits) + 4 * affine.n_groups(dim, self.channels) for dim in dims)
+        )
 
     def group_bytes(self, geometry: Geometry) -> int:
         return 0

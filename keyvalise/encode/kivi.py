@@ -9,7 +9,6 @@ from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.data import Env
-from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Codes, arg
 
@@ -18,24 +17,28 @@ from keyvalise.types.part import Codes, arg
 class KiviEncode:
     """Keys share step and offset per channel over `group` tokens, values per token over `group` channels.
 
-    Shapes     keys [N, D], values [N, Dv], N = M·group → entry tensors: "keys" uint8 [N, ⌈D·bits/8⌉], "values"
-               likewise, "scales_values" float16 [N, ⌈Dv/group⌉, 2]; group tensor "scales_keys" float16 [M, D, 2]
-    Formula    x̂ = offset + step·q, q = round((x − offset)/step), offset = min, step = (max − min)/(2^bits − 1);
-               keys: over the group's tokens in one channel; values: over a token's groups of channels
-    Units      group: tokens for keys, channels for values; residual: the most tokens per kv head that stay raw
+    Shapes     keys [N, D], values [N, Dv], N = M·group → entry tensors: "keys" uint8 [N, ⌈D·bits/8⌉],
+               "values" likewise, "scales_values" float16 [N, ⌈Dv/min(group, Dv)⌉, 2] (step, offset); group tensor:
+               "scales_keys" float16 [M, D, 2]
+    Formula    x̂ = offset + step·q, q = round((x − offset)/step), offset = min,
+               step = (max − min)/(2^bits − 1); keys: over the group's tokens in one channel; values: over a
+               token's groups of channels
+    Units      group: tokens for keys, channels for values; residual: the most tokens per kv head left raw
     Cost       ⌈D·bits/8⌉ + ⌈Dv·bits/8⌉ + 4·⌈Dv/group⌉ + 4·D/group bytes per entry; N·(D + Dv) time each way
     Phase      once per entry; a whole group leaves the raw tail at a time
     Reduces to raw entries for residual ≥ tokens
-    Raises     BadArgument for a group larger than the head
-    Differs    key and value of a token leave the raw window together, with the key's group (in the paper values
-               leave one by one). Residual shrinks in whole groups where a budget asks. Parameters are float16:
-               numbers beyond ±65504 are written as ±65504, a group narrower than 2⁻¹⁰ of its size is constant.
-               Where entries of a group are dropped one by one, its parameters stay until the last one leaves.
+    Differs    key and value of a token leave the raw window together, with the key's group (in the paper
+               values leave one by one). Residual shrinks in whole groups where a budget asks. Parameters are
+               float16: numbers beyond ±65504 are written as ±65504, a group narrower than 2⁻¹⁰ of its size
+               is constant. Where entries of a group are dropped one by one, its parameters stay until the
+               last one leaves.
     Paper      Liu et al. 2024, arXiv 2402.02750            Confidence  official code
     """
 
     bits: int = arg(2, choices=(2, 4, 8), doc="bits per number")
-    group: int = arg(32, low=1, doc="tokens that share a channel of keys; most channels that share in a value")
+    group: int = arg(
+        32, low=1, doc="tokens that share a channel of keys; most channels that share in a value"
+    )
     residual: int = arg(128, low=0, doc="most tokens per kv head that stay raw")
 
     name: ClassVar[str] = "kivi"
@@ -46,8 +49,7 @@ class KiviEncode:
     side: ClassVar[Literal["pre", "post"]] = "post"
 
     def check(self, geometry: Geometry) -> None:
-        if self.group > geometry.value_dim:
-            raise BadArgument("group", self.group, f"at most the head size {geometry.value_dim}")
+        """Any group fits: over channels it is cut to the head size."""
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
         codes = pack.width(geometry.key_dim, self.bits) + pack.width(geometry.value_dim, self.bits)
@@ -77,5 +79,7 @@ class KiviEncode:
         else:
             scales = scales[group_of]
             keys = affine.dequantize(k, scales[..., 0], scales[..., 1])
-        values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, env.geometry.value_dim)
+        values = affine.decode_rows(
+            entry["values"], entry["scales_values"], self.bits, env.geometry.value_dim
+        )
         return keys.to(dtype), values.to(dtype)

@@ -81,6 +81,15 @@ class MaskInfo:
         leads = self._leads
         return Stretch.whole(self.n_queries, clock) if leads is None else Stretch(self.n_queries, clock, *leads)
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether any new column is padding."""
+        return self._leads is not None
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.arguments["batch_size"])
+
     @cached_property
     def _leads(self) -> Leads | None:
         return None if self.padding is None else leads_of(self.padding[:, -self.n_queries :])

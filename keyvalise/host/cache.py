@@ -127,6 +127,28 @@ class KVCache(Cache):
             raise InputError(f"the prompt cannot end at {n}: {self.seen} tokens have been seen")
         self.shared.prompt_columns = n
 
+    def span(self, name: str, start: int, end: int) -> None:
+        """Give the columns start … end − 1 a name that parts can ask for."""
+        if not 0 <= start < end:
+            raise InputError(f"span {name!r} must satisfy 0 <= start < end, got {start} and {end}")
+        self.shared.spans[name] = (start, end)
+
+    @staticmethod
+    def from_dynamic(cache: Cache, model: Any, recipe: str | Recipe = "full") -> KVCache:
+        """A KVCache with the content of transformers' own cache, as a prompt that has just ended; nothing is shared.
+
+        Raises   UnmetNeed where the recipe asks for queries, which such a cache does not hold
+        """
+        made = KVCache(model, recipe)
+        compose(made.recipe, made.shared.geometry, frozenset({"keys", "values"}))
+        for index, layer in enumerate(cache.layers):
+            own = made.shared.layers.get(index)
+            if own is None:
+                made.layers[index] = copy.deepcopy(layer)
+            elif layer.is_initialized and layer.get_seq_length():
+                own.take_over(layer.keys, layer.values)
+        return made
+
     def kept_positions(self, layer: int) -> list[list[list[int]]]:
         """[row][kv head] → ordinals of the stored entries of a handled layer, ascending."""
         if layer not in self.shared.layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -26,24 +27,44 @@ class KVLayer(MemoryLayer):
 
     def attend(self, seam: Seam, mask: MaskInfo) -> Tensor:
         """Answer the call [B, S, Hq, Dv] in the query's dtype and take it into the memory."""
-        if self.memory is None:
+        if not self.is_known:
             self._start(seam)
         self.confirm()
         assert self.memory is not None and self.river is not None and self.env is not None
+        if seam.query.shape[2] == 1 and self._is_quiet(mask):
+            answer = store.step(self.memory, seam.query, seam.keys, seam.values, self.env)
+            if answer is not None:
+                out, self.memory = answer
+                self.columns += 1
+                return out.to(seam.query.dtype).transpose(1, 2)
         if len(self.memory.clock) != seam.query.shape[0]:
             raise HostError(f"the cache holds {len(self.memory.clock)} rows, the call brings {seam.query.shape[0]}")
         if not mask.is_causal and not store.is_unread(self.memory):
             raise HostError("this model asks for a mask that is not causal, which a KVCache serves in one call only")
         call, awaits_end = self._call(seam, mask, self.memory)
-        passed = flow.advance(self.memory, call, self.river, self.env)
+        passed = flow.advance(self.memory, call, self.bed())
         self.took(call, passed, awaits_end)
         return passed.out.to(seam.query.dtype).transpose(1, 2)
 
+    def _is_quiet(self, mask: MaskInfo) -> bool:
+        """Whether one more token changes nothing but the tail: nobody observes, decides or codes at it."""
+        assert self.memory is not None and self.river is not None
+        if self.shared.is_drafting or mask.has_padding or self.shared.prompt_columns is not None and (
+            self.columns < self.shared.prompt_columns
+        ):
+            return False
+        if not self.river.is_quiet or len(self.memory.clock) != mask.n_rows:
+            return False
+        return self.river.code is None or store.raw_length(self.memory) < self.river.code.residual
+
     def _start(self, seam: Seam) -> None:
+        """Take over what only a real call shows: shapes, scale, soft cap, learned sinks."""
+        env, river = self.shared.layer(self.index, seam.query, seam.keys, seam.values, seam.options)
         sinks = seam.options.get("s_aux")
         frozen = () if sinks is None else (Null(sinks, seam.values.shape[-1]),)
-        env, river = self.shared.layer(self.index, seam.query, seam.keys, seam.values, seam.options)
-        self.begin(store.born(seam.query.shape[0], frozen), env, river)
+        memory = self.memory or store.born(seam.query.shape[0])
+        self.begin(replace(memory, segments=(*frozen, *memory.segments)), env, river)
+        self.is_known = True
 
     def _call(self, seam: Seam, mask: MaskInfo, memory: Memory) -> tuple[Call, bool]:
         width = seam.query.shape[2]

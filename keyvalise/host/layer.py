@@ -14,7 +14,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from keyvalise import flow
 from keyvalise.store import layer as store
-from keyvalise.types.data import Call, Env, Memory, Stretch
+from keyvalise.types.data import Call, Env, Memory, Piece, Stretch
 from keyvalise.types.errors import HostError
 from keyvalise.types.when import Span
 
@@ -59,6 +59,7 @@ class MemoryLayer(CacheLayerMixin):
         self.env: Env | None = None
         self.columns = 0
         self.draft: Draft | None = None
+        self.is_known = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.is_initialized = True
@@ -67,6 +68,30 @@ class MemoryLayer(CacheLayerMixin):
         """Take the place and the rules of this layer, which the first call shows."""
         self.memory, self.env, self.river = memory, env, river
         self.is_initialized = True
+
+    def bed(self) -> flow.Bed:
+        """The river's bed for the next call; spans are turned from columns into ordinals."""
+        assert self.river is not None and self.env is not None and self.memory is not None
+        if not self.shared.spans:
+            return flow.Bed(self.river, self.env)
+        pads = [self.columns - seen for seen in self.memory.clock]
+        spans = {
+            name: tuple((max(first - pad, 0), max(end - pad, 0)) for pad in pads)
+            for name, (first, end) in self.shared.spans.items()
+        }
+        return flow.Bed(self.river, replace(self.env, spans=spans))
+
+    def take_over(self, keys: Tensor, values: Tensor) -> None:
+        """Start from keys [B, H, T, D] and values [B, H, T, Dv] that another cache has held, as a whole prompt."""
+        env, river = self.shared.layer(self.index, keys, keys, values, {})
+        n_rows, _, width, _ = keys.shape
+        self.begin(store.born(n_rows), env, river)
+        assert self.memory is not None
+        piece = Piece(keys, keys, values, Stretch.whole(width, self.memory.clock), True)
+        span = Span(0, width, width, self.shared.prefill_chunk, width)
+        grown = store.append(self.memory, piece, env.geometry.dtype, river.angle)
+        self.memory = flow.late(grown, Call(piece, (span,) * n_rows), self.bed())
+        self.columns = width
 
     def took(self, call: Call, passed: flow.Passed, awaits_end: bool) -> None:
         """Remember the memory after a call, and while drafting also how to take the call back."""
@@ -109,7 +134,8 @@ class MemoryLayer(CacheLayerMixin):
         return -1
 
     def reset(self) -> None:
-        self.memory, self.draft, self.columns, self.is_initialized = None, None, 0, False
+        self.memory, self.draft, self.columns = None, None, 0
+        self.is_known = self.is_initialized = False
 
     def confirm(self) -> None:
         """No crop came: what the last call drafted stays."""
@@ -165,7 +191,7 @@ class MemoryLayer(CacheLayerMixin):
         before = draft.before if self.shared.is_forked else store.reclaimed(draft.before)
         out = None if draft.passed.out is None else draft.passed.out[:, :, :accepted]
         call = Call(replace(piece, out=None, find_lse=None), spans, lambda: out)
-        return flow.advance(before, call, self.river, self.env).memory
+        return flow.advance(before, call, self.bed()).memory
 
     def activate_past_recording(self) -> None:
         self.shared.is_drafting = True

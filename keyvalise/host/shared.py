@@ -39,6 +39,7 @@ class Shared:
     is_drafting: bool = False
     is_forked: bool = False
     stretch: Stretch | None = None
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     layers: dict[int, MemoryLayer] = field(default_factory=dict)
 
     def gives(self) -> frozenset[str]:
@@ -55,9 +56,10 @@ class Shared:
         """
         if torch.compiler.is_compiling():
             raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
-        first = next(iter(self.layers))
+        if index != next(iter(self.layers)):
+            return
         columns = {layer.columns for layer in self.layers.values()}
-        if index == first and len(columns) > 1:
+        if len(columns) > 1:
             raise TornForward(
                 f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} tokens; "
                 "make a new cache"
@@ -82,7 +84,7 @@ class Shared:
         rope = self.ropes.get(index)
         if rope is not None:
             rope = replace(rope, frequencies=rope.frequencies.to(query.device))
-        return Env(layer=index, geometry=geometry, rope=rope, seed=self.seed), river
+        return Env(layer=number, geometry=geometry, rope=rope, seed=self.seed), river
 
     def is_prompt(self, columns: int, width: int) -> bool:
         """Whether a call that begins behind `columns` belongs to a prompt."""

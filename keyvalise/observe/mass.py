@@ -25,7 +25,8 @@ class MassObserver:
     Phase      every piece, prompt and decode
     Differs    no second column counts the queries that saw an entry: an entry is seen by every query from its
                own on, so their number is (tokens seen − ordinal). An entry that was taken over from another
-               cache begins at zero mass although earlier queries saw it.
+               cache, or whose column was dropped between two prompts, begins at zero mass although earlier
+               queries saw it.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Rounding to evenly spaced levels between the smallest and the largest number of a group.
 
-The smallest number becomes code 0 and the largest the last code, whatever float16 does to the two parameters; so
-encoding what was decoded (in float32) finds the same parameters and the same codes.
+The smallest number becomes code 0 and the largest the last code, whatever float16 does to the two parameters;
+so encoding what was decoded (in float32) finds the same parameters and the same codes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _NARROW = 2.0**-10
 """Groups narrower than this share of their size lie below float16's resolution and count as constant."""
 
 _HAIR = 1 + 2.0**-13
-"""A step may exceed the exact one by this factor: below half a level for 8 bits, above any float32 rounding."""
+"""A step may exceed the exact one by this factor: below half a level in 8 bits, above float32 noise."""
 
 
 def fit(x: Tensor, bits: int, dim: int = -1) -> Tensor:
     """Step and offset of every group.
 
-    Shapes   x float32, groups along `dim` → float16 of x's shape without `dim`, and a last axis (step, offset)
+    Shapes   x float32, groups along `dim` → float16 of x's shape without `dim`, last axis (step, offset)
     Formula  offset = min x, rounded up to float16; step = (max x − offset) / (2^bits − 1), rounded down to
              float16; step = 0 where the group is constant as far as float16 can tell
     """

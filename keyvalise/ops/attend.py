@@ -15,7 +15,7 @@ from torch import Tensor
 BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
 
-_flash_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 """The operator behind torch's own CPU attention; it also returns the log-sum-exp that the public face drops."""
 
 
@@ -34,6 +34,19 @@ def dense(
     if k.dtype is torch.float16 or k.dtype != q.dtype:
         return _upcast(q, k, v, scale=scale, bias=bias)
     return _flash(q, k, v, scale=scale, bias=bias)
+
+
+def alone(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """`dense` where nothing will be merged: only out [B, Hq, S, Dv], in the query's dtype.
+
+    Needs   k and v in the query's dtype; no soft cap
+    """
+    n_rows, n_query, n_queries, dim = q.shape
+    if k.dtype is torch.float16 and q.device.type == "cpu":
+        return _upcast(q, k, v, scale=scale, bias=None)[0].to(q.dtype)
+    folded = q.view(n_rows, k.shape[1], -1, dim) if n_queries == 1 else q.reshape(n_rows, k.shape[1], -1, dim)
+    out = torch.nn.functional.scaled_dot_product_attention(folded, k, v, scale=scale)
+    return out.reshape(n_rows, n_query, n_queries, v.shape[-1])
 
 
 def causal(q: Tensor, k: Tensor, v: Tensor, *, scale: float, softcap: float | None = None) -> tuple[Tensor, Tensor]:
@@ -104,6 +117,14 @@ def merge(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, T
     weight_a = torch.exp(lse_a - lse).nan_to_num_(0.0)[..., None]
     weight_b = torch.exp(lse_b - lse).nan_to_num_(0.0)[..., None]
     return weight_a * out_a + weight_b * out_b, lse
+
+
+def merge_all(answers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The attention over several runs together."""
+    total = answers[0]
+    for answer in answers[1:]:
+        total = merge(total, answer)
+    return total
 
 
 def empty(q: Tensor, value_dim: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Small codes side by side in bytes.
 
-Layout   W = ⌈D·bits/8⌉ bytes for D codes; channel c lies in byte c mod W, at bit bits·(c // W): every plane of W
-         channels is one shift away, so that unpacking is a concatenation
+Layout   W = ⌈D·bits/8⌉ bytes for D codes; channel c lies in byte c mod W, at bit bits·(c // W): every plane
+         of W channels is one shift away, so that unpacking is a concatenation
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class LayerRescore:
 
     name: ClassVar[str] = "layer"
     room: ClassVar[str] = "rescore"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
     gives: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
     takes: ClassVar[frozenset[str]] = frozenset()
 

@@ -40,7 +40,7 @@ class SampleSelect:
     name: ClassVar[str] = "sample"
     room: ClassVar[str] = "select"
     needs: ClassVar[frozenset[str]] = frozenset()
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"logw"})
     takes: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
 
     def select(

@@ -51,6 +51,11 @@ class Coded:
         return flat.bounds_of(self.counts)
 
     @property
+    def n_groups(self) -> int:
+        """Groups whose parameters are held."""
+        return next((tensor.shape[0] for tensor in self.codes.group.values()), 0)
+
+    @property
     def lengths(self) -> Tensor:
         return torch.tensor(self.counts, dtype=torch.int32, device=self.ordinals.device).view(self.shape)
 

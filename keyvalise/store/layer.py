@@ -17,8 +17,8 @@ from keyvalise.store.arena import Arena
 from keyvalise.store.coded import Coded, joined
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.tail import Tail
-from keyvalise.types.data import Choice, Entries, Env, Memory, Partial, Piece, Queries
-from keyvalise.types.part import Encode
+from keyvalise.types.data import Choice, Entries, Env, Memory, Partial, Piece, Queries, Stretch
+from keyvalise.types.part import Encode, Observer
 from keyvalise.types.segment import Angle, Named, Segment, Writable
 
 
@@ -39,16 +39,35 @@ def append(memory: Memory, piece: Piece, dtype: torch.dtype, angle: Angle) -> Me
 
 def attend_all(memory: Memory, queries: Queries) -> tuple[Partial, Memory]:
     """Every segment answers; the answers are merged."""
-    partial, segments = None, []
-    for segment in memory.segments:
-        answer, segment = segment.attend(queries)
-        segments.append(segment)
-        if partial is None:
-            partial = answer
-        else:
-            partial = Partial(*attend.merge((partial.out, partial.lse), (answer.out, answer.lse)))
-    assert partial is not None, "a piece is appended before it is attended"
-    return partial, replace(memory, segments=tuple(segments))
+    answered = [segment.attend(queries) for segment in memory.segments]
+    partial = Partial(*attend.merge_all([(answer.out, answer.lse) for answer, _ in answered]))
+    return partial, replace(memory, segments=tuple(segment for _, segment in answered))
+
+
+def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Tensor, Memory] | None:
+    """One token per row where nothing observes, decides or codes: append and attend with no further ado.
+
+    Shapes   q [B, Hq, 1, D], k [B, H, 1, D], v [B, H, 1, Dv] → out [B, Hq, 1, Dv] float32
+    Reduces to   `append` and `attend_all`; None where only they can serve
+    """
+    segments, shape = memory.segments, env.geometry
+    tail = segments[-1] if segments else None
+    if not isinstance(tail, Tail) or not tail.is_simple or shape.softcap is not None:
+        return None
+    tail = tail.step(k, v, memory.clock)
+    clock = tuple([seen + 1 for seen in memory.clock])
+    if len(segments) == 1 and shape.dtype is q.dtype and shape.key_dim == shape.value_dim:
+        return attend.alone(q, tail.keys, tail.values, scale=shape.scale), Memory((tail,), memory.stats, clock, memory.prompt)
+    queries = Queries(q, Stretch.whole(1, memory.clock), shape, env.rope)
+    answers = [segment.attend(queries)[0] for segment in (*segments[:-1], tail)]
+    out = attend.merge_all([(answer.out, answer.lse) for answer in answers])[0]
+    return out, Memory((*segments[:-1], tail), memory.stats, clock, memory.prompt)
+
+
+def raw_length(memory: Memory) -> int:
+    """Entries of the longest row that are neither coded nor in a ragged run."""
+    last = memory.segments[-1] if memory.segments else None
+    return last.longest if isinstance(last, Tail) else 0
 
 
 def is_unread(memory: Memory) -> bool:
@@ -107,6 +126,15 @@ def with_columns(memory: Memory, roll: Roll, columns: Mapping[str, Tensor]) -> t
     return replace(memory, segments=(*frozen, *segments)), roll
 
 
+def only(memory: Memory, roll: Roll, observers: Sequence[Observer]) -> Memory:
+    """The memory with nothing remembered but what these observers keep."""
+    stats = {name for observer in observers for name in observer.stats}
+    columns = {name for observer in observers for name in observer.columns}
+    memory = replace(memory, stats={name: stat for name, stat in memory.stats.items() if name in stats})
+    kept = {name: column for name, column in roll.entries.columns.items() if name in columns}
+    return with_columns(memory, roll, kept)[0]
+
+
 def owned(memory: Memory, act: str) -> tuple[Segment, ...]:
     """The frozen segments that the act of this name made; they bear its name as their kind."""
     return tuple(segment for segment in memory.segments if segment.frozen and segment.kind == act)
@@ -146,9 +174,13 @@ def _side_by_side(lists: Sequence[Entries], order: Tensor, lengths: Tensor) -> E
     )
 
 
-def keep(memory: Memory, roll: Roll, choice: Choice, angle: Angle = "absolute") -> Memory:
-    """The memory with only the chosen entries; raw ones end up in one exactly fitting segment."""
+def keep(
+    memory: Memory, roll: Roll, choice: Choice, rows: tuple[bool, ...], angle: Angle = "absolute"
+) -> Memory:
+    """In these rows only the chosen entries, in the others all; raw ones end up in one exactly fitting segment."""
     frozen = tuple(segment for segment in memory.segments if segment.frozen)
+    if not all(rows):
+        choice = _in_rows(choice, roll.entries.live, rows)
     keeps = roll.split(choice.keep & roll.entries.live, False)
     adds = None if choice.add_logw is None else roll.split(choice.add_logw.float())
     coded, raw = [], []
@@ -160,6 +192,12 @@ def keep(memory: Memory, roll: Roll, choice: Choice, angle: Angle = "absolute") 
             raw.append(run if adds is None else _add_logw(run, adds[i][keeps[i]]))
     segments = [segment for segment in coded if segment is not None]
     return replace(memory, segments=(*frozen, *segments, *packed(flat.join(raw), angle)))
+
+
+def _in_rows(choice: Choice, live: Tensor, rows: tuple[bool, ...]) -> Choice:
+    mine = torch.tensor(rows, device=live.device)[:, None, None]
+    add = None if choice.add_logw is None else choice.add_logw.masked_fill(~mine, 0)
+    return Choice(torch.where(mine, choice.keep, live), add)
 
 
 def _add_logw(run: flat.Flat, add: Tensor) -> flat.Flat:
@@ -197,10 +235,14 @@ def fitted(memory: Memory) -> Memory:
     return replace(memory, segments=segments)
 
 
-def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], unit: int) -> Memory:
+CODING_RUN = 32
+"""Entries that leave the raw tail together while decoding, so that codes are not rewritten for every token."""
+
+
+def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, hurry: bool) -> Memory:
     """Write the oldest raw entries in code, so that at most residual[b] stay raw in every head of row b.
 
-    Entries leave in multiples of `unit` where there are that many, else of the codec's group.
+    Entries leave in whole groups of the codec, and in runs of CODING_RUN where nothing hurries.
     """
     raw = [segment for segment in writable(memory) if not isinstance(segment, Coded)]
     if not raw:
@@ -208,6 +250,7 @@ def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], uni
     counts = torch.stack([segment.lengths for segment in raw]).sum(0)
     limit = torch.tensor(residual, device=counts.device)[:, None]
     size = codec.group
+    unit = size if hurry else max(size, CODING_RUN)
     over = (counts - limit).clamp(min=0)
     leaving = torch.minimum((over + unit - 1) // unit * unit, counts // size * size) // size * size
     if not bool(leaving.any()):
@@ -242,6 +285,8 @@ def head_counts(memory: Memory) -> list[int]:
 
 def longest(memory: Memory) -> int:
     """The largest number of entries that any head of any row holds."""
+    if len(memory.segments) == 1 and isinstance(memory.segments[0], Tail):
+        return memory.segments[0].longest
     return max(head_counts(memory), default=0)
 
 
@@ -252,6 +297,12 @@ def row_lengths(memory: Memory) -> tuple[int, ...]:
     return tuple(max(counts[row * width : (row + 1) * width], default=0) for row in range(n_rows))
 
 
+def live_groups(memory: Memory) -> float:
+    """Groups of entries that share parameters, per head on average."""
+    groups = sum(segment.n_groups for segment in memory.segments if isinstance(segment, Coded))
+    return groups / max(len(head_counts(memory)), 1) if groups else 0.0
+
+
 def cropped(memory: Memory, n: int) -> Memory:
     """Without the last n tokens of every row, wherever they lie; statistics stay."""
     clock = tuple(seen - n for seen in memory.clock)
@@ -259,7 +310,7 @@ def cropped(memory: Memory, n: int) -> Memory:
     edge = torch.tensor(clock, device=roll.entries.live.device)[:, None, None]
     stays = roll.entries.live & (roll.entries.ordinals < edge)
     memory = replace(memory, clock=clock, prompt=tuple(min(a, b) for a, b in zip(memory.prompt, clock, strict=True)))
-    return keep(memory, roll, Choice(stays))
+    return keep(memory, roll, Choice(stays), (True,) * len(clock))
 
 
 def reclaimed(memory: Memory) -> Memory:

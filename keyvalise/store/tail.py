@@ -54,6 +54,11 @@ class Tail:
         return min(self.lengths_) == max(self.lengths_)
 
     @property
+    def is_simple(self) -> bool:
+        """Whether `step` may serve it: rows equally long, nothing weighted, keys read where they stand."""
+        return self.is_even and self.logw is None and self.angle == "absolute"
+
+    @property
     def n_heads(self) -> int:
         return self.arena.keys.shape[1]
 
@@ -93,6 +98,18 @@ class Tail:
         arena.version += 1
         starts = stretch.starts if self.longest == self.n_head else self.starts
         return replace(self, arena=arena, lengths_=lengths, starts=starts, version=arena.version)
+
+    def step(self, k: Tensor, v: Tensor, clock: tuple[int, ...]) -> Tail:
+        """`append` of one token per row to an even tail; k [B, H, 1, D], v [B, H, 1, Dv]."""
+        n, arena = self.lengths_[0], self.arena
+        if arena.version != self.version or arena.capacity <= n:
+            arena = arena.grown(n, n + 1)
+        arena.keys.narrow(2, n, 1).copy_(k)
+        arena.values.narrow(2, n, 1).copy_(v)
+        arena.version += 1
+        starts = clock if n == self.n_head else self.starts
+        lengths = (n + 1,) * len(clock)
+        return Tail(arena, lengths, starts, self.head, self.logw, self.columns, self.angle, arena.version)
 
     def _append_rows(self, arena: Arena, k: Tensor, v: Tensor, stretch: Stretch) -> None:
         longest = max(a + b for a, b in zip(self.lengths_, stretch.counts, strict=True))

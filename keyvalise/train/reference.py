@@ -16,6 +16,8 @@ import functools
 import json
 import math
 import random
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -168,10 +170,11 @@ def train(options: argparse.Namespace) -> None:
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "workers").unlink(missing_ok=True)
-    if options.workers == 1:
-        work(0, options)
-    else:
-        multiprocessing.spawn(work, (options,), nprocs=options.workers)
+    command = [sys.executable, "-m", "keyvalise.train.reference", *sys.argv[1:], "--worker"]
+    others = [subprocess.Popen([*command, str(worker)]) for worker in range(1, options.workers)]
+    work(0, options)
+    for other in others:
+        other.wait()
 
 
 def work(worker: int, options: argparse.Namespace) -> None:
@@ -249,6 +252,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--threads", type=int, default=1, help="threads of each worker")
     parse.add_argument("--workers", type=int, default=2, help="processes that share every step")
+    parse.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     parse.add_argument("--rate", type=float, default=2e-3)
     parse.add_argument("--length", type=int, default=LENGTHS[0], choices=LENGTHS, help="first length")
     parse.add_argument("--longest", type=int, default=4096, choices=LENGTHS, help="last length")
@@ -267,6 +271,8 @@ def main() -> None:
         torch.set_num_threads(options.threads)
         rows = measure(options)
         print(json.dumps(rows, indent=1)) if options.json else print(markdown(rows))
+    elif options.out and options.worker:
+        work(options.worker, options)
     elif options.out:
         train(options)
     else:

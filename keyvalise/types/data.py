@@ -211,8 +211,9 @@ class Choice:
 class Env:
     """What a part may know of its layer; read-only.
 
-    `uniform(heads, ordinals)` draws float64 in [0, 1) from (seed, part, layer, kv head, ordinal) and nothing else.
-    `prompt` holds the tokens every row had seen at its latest prompt end.
+    Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing.
+    `prompt` holds the tokens every row had seen at its latest prompt end, `spans` the ordinals (first, end) that a
+    name marks in every row, `fixed` the tensors of assets.
     """
 
     layer: int
@@ -221,6 +222,7 @@ class Env:
     seed: int = 0
     prompt: tuple[int, ...] = ()
     fixed: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    spans: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -129,13 +129,15 @@ class Observer(Protocol):
 
 
 class Score(Part, Protocol):
-    observers: tuple[Observer, ...]
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...
 
     def score(self, env: Env, entries: Entries, stats: Mapping[str, Tensor], piece: Piece) -> Scores: ...
 
 
 class Rescore(Part, Protocol):
-    observers: tuple[Observer, ...]
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...
 
     def rescore(
         self, env: Env, scores: Scores, entries: Entries, stats: Mapping[str, Tensor], piece: Piece
@@ -145,12 +147,12 @@ class Rescore(Part, Protocol):
 class Allocate(Part, Protocol):
     """counts int64 [B, H] for one layer; `budget` int64 [B] is the layer's tokens at a uniform split.
 
-    `binding` says whether counts sum to the budget after clipping to the lengths, or only stay below it.
-    `layer_budget(env, budget)` is what a static profile over layers gives this layer.
+    `binding` says whether counts sum to the budget after clipping to the lengths, or only stay below it;
+    `is_uniform` that every head of a layer gets the same count.
     """
 
-    binding: Literal["exact", "demanded", "layout"]
-    is_uniform: bool  # every head of a layer gets the same count
+    binding: ClassVar[Literal["exact", "demanded", "layout"]]
+    is_uniform: ClassVar[bool]
 
     def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor: ...
 
@@ -164,9 +166,12 @@ class Select(Part, Protocol):
 class Act(Part, Protocol):
     """What happens to the losers. `own` are the frozen segments it made earlier; it returns the new ones."""
 
-    sinks: Amount
-    recent: Amount
     changes_keepers: ClassVar[bool]
+
+    @property
+    def sinks(self) -> Amount: ...
+    @property
+    def recent(self) -> Amount: ...
 
     def act(
         self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: tuple[Segment, ...]

@@ -1,1 +1,1 @@
-"""The same names as `ops`, faster; each is proven against its namesake. Compilers are imported on first use."""
+"""The same names as `ops`, faster; each is proven against its namesake. Compilers load on first use."""

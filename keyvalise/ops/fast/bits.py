@@ -1,4 +1,4 @@
-"""What compiled code needs beyond numba: addresses as pointers, an atomic counter, powers of two by their bits."""
+"""What compiled code needs beyond numba: addresses as pointers, an atomic counter, powers of two by bits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -19,7 +19,7 @@ def point(ctx, like, address):  # type: ignore[no-untyped-def]
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         return b.inttoptr(args[1], context.get_value_type(signature.return_type))
 
-    return types.CPointer(like)(like, types.int64), emit
+    return types.CPointer(like)(like, types.int64), emit  # type: ignore[attr-defined]
 
 
 @intrinsic
@@ -51,3 +51,15 @@ def power(ctx, x):  # type: ignore[no-untyped-def]
         return b.bitcast(b.shl(biased, ir.Constant(_I32, 23)), ir.FloatType())
 
     return types.float32(types.float32), emit
+
+
+@intrinsic
+def larger(ctx, x, y):  # type: ignore[no-untyped-def]
+    """The larger of two float32; anything if one is NaN. Unlike a comparison, LLVM vectorises it."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        kind = ir.FunctionType(args[0].type, [args[0].type] * 2)
+        pick = cgutils.get_or_insert_function(b.module, kind, "llvm.maxnum.f32")
+        return b.call(pick, args, fastmath=("nnan", "nsz"))
+
+    return types.float32(types.float32, types.float32), emit

@@ -1,9 +1,9 @@
 """Attention of a few queries over many stored entries on the CPU, in one pass over the stored bytes.
 
-The mathematics of `ops.attend`, for decode: keys and values are read where they lie, in float32, bfloat16 or
-float16, without a widened copy; all arithmetic is float32. Axes as there: q [B, Hq, S, D], Hq = G·H, query head h
-reads kv head h // G. Every function returns (out [B, Hq, S, Dv] float32, lse [B, Hq, S] float32, absolute); a
-query that sees nothing is answered (0, −inf). The compiler is imported on first use.
+The mathematics of `ops.attend`, for decode: keys and values are read where they lie, in float32, bfloat16
+or float16, without a widened copy; all arithmetic is float32. Axes as there: q [B, Hq, S, D], Hq = G·H,
+query head h reads kv head h // G. Every function returns out [B, Hq, S, Dv] and the absolute lse [B, Hq, S],
+both float32; a query that sees nothing is answered (0, −inf). The compiler is imported on first use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,15 +32,14 @@ _SERIAL = 500_000
 """Multiplications below which waking a second thread costs more than it saves."""
 
 
-class _Store(NamedTuple):
-    """Where entries lie: `n_lists` runs, of `n_entries` each or, with offsets, together."""
+class _Runs(NamedTuple):
+    """Where the entries of every (row, head) lie: strides in elements, what says how many, log-weights."""
 
-    k: Tensor
-    v: Tensor
     n_lists: int
     n_heads: int
     n_entries: int
-    strides: tuple[int, ...]
+    k_strides: tuple[int, ...]
+    v_strides: tuple[int, ...]
     lengths: Tensor | None = None
     offsets: Tensor | None = None
     logw: Tensor | None = None
@@ -72,14 +71,13 @@ def dense(
     Raises   ValueError where `available` is false for another reason than a missing compiler
     """
     n_rows, n_heads, n_entries, _ = k.shape
-    strides = (*(step * k.itemsize for step in k.stride()[:3]), *(step * v.itemsize for step in v.stride()[:3]))
-    if lengths is not None:
-        lengths = _whole(lengths).expand(n_rows).contiguous()
-    store = _Store(k, v, n_rows * n_heads, n_heads, n_entries, strides, lengths)
+    if lengths is not None and (lengths.dtype is not torch.int32 or lengths.stride() != (1,)):
+        lengths = lengths.to(torch.int32).contiguous()
+    runs = _Runs(n_rows * n_heads, n_heads, n_entries, k.stride(), v.stride(), lengths)
     if logw is not None:
         wide = _unit(logw.float().expand(n_rows, n_heads, n_entries))
-        store = store._replace(logw=wide, logw_strides=wide.stride()[:2])
-    return _answer(q, store, visible, scale, softcap)
+        runs = runs._replace(logw=wide, logw_strides=wide.stride()[:2])
+    return _answer(q, k, v, runs, visible=visible, scale=scale, softcap=softcap)
 
 
 def ragged(
@@ -100,58 +98,78 @@ def ragged(
     Formula, Cost, Raises   as `dense`
     """
     n_lists = offsets.shape[0] - 1
-    strides = (0, 0, k.stride(0) * k.itemsize, 0, 0, v.stride(0) * v.itemsize)
-    wide = None if logw is None else _unit(logw.float().expand(k.shape[0]))
     n_heads = n_lists // max(1, q.shape[0])
-    store = _Store(k, v, n_lists, n_heads, k.shape[0], strides, None, _whole(offsets).contiguous(), wide)
-    return _answer(q, store, visible, scale, softcap)
+    offsets = offsets.to(torch.int32).contiguous()
+    wide = None if logw is None else _unit(logw.float().expand(k.shape[0]))
+    strides = (0, 0, *k.stride()), (0, 0, *v.stride())
+    runs = _Runs(n_lists, n_heads, k.shape[0], *strides, None, offsets, wide)
+    return _answer(q, k, v, runs, visible=visible, scale=scale, softcap=softcap)
 
 
-def warm(kinds: Iterable[str] = KINDS.values(), progress: Callable[[str, float], None] | None = None) -> None:
-    """Compile, or load from disk, one worker per stored form; `progress` gets its name and the seconds it took."""
-    for kind in kinds:
+def warm(
+    dtypes: Iterable[torch.dtype] = tuple(KINDS), progress: Callable[[str, float], None] | None = None
+) -> None:
+    """Compile, or load from disk, one worker per stored dtype; `progress` gets its name and its seconds."""
+    for dtype in dtypes:
         start = time.perf_counter()
-        _worker(kind)
+        _worker(dtype)
         if progress is not None:
-            progress(kind, time.perf_counter() - start)
+            progress(KINDS[dtype], time.perf_counter() - start)
 
 
 def _answer(
-    q: Tensor, store: _Store, visible: Tensor | None, scale: float, softcap: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    runs: _Runs,
+    *,
+    visible: Tensor | None,
+    scale: float,
+    softcap: float | None,
 ) -> tuple[Tensor, Tensor]:
-    k, v, n_lists, n_heads, n_entries = store[:5]
-    _check(q, store)
-    q = q.float().contiguous()
     n_rows, n_query, n_queries, dim = q.shape
-    group, value_dim = n_query // n_heads, v.shape[-1]
-    total = n_entries if store.offsets is not None else n_entries * n_lists
-    n_threads = torch.get_num_threads() if total * group * n_queries * (dim + value_dim) > _SERIAL else 1
-    block = min(_LARGEST, max(_SMALLEST, total // (4 * n_threads)))
-    n_blocks = n_lists + total // block
-    if store.offsets is None:
-        n_blocks = n_lists * max(1, (n_entries + block - 1) // block)
-    seen, seen_strides = None, (0, 0)
+    n_lists, n_heads, value_dim = runs.n_lists, runs.n_heads, v.shape[-1]
+    _check(q, k, v, runs)
+    q = q.float().contiguous()
+    group = n_query // n_heads
+    n_threads, block, n_blocks = _share(runs, group * n_queries * (dim + value_dim))
+    out = torch.empty_like(q) if dim == value_dim else q.new_empty(n_rows, n_query, n_queries, value_dim)
+    lse = q.new_empty(n_rows, n_query, n_queries)
+    parts = None if n_blocks == 0 else q.new_empty(n_blocks * group * n_queries * (value_dim + 2))
+    seen: Tensor | None = None
+    seen_strides: tuple[int, ...] = (0, 0)
     if visible is not None:
-        seen = _unit(_whole(visible if visible.ndim == 3 else visible[:, None]).expand(n_rows, n_heads, n_queries))
+        seen = visible if visible.ndim == 3 else visible[:, None]
+        seen = _unit(seen.to(torch.int32).expand(n_rows, n_heads, n_queries))
         seen_strides = seen.stride()[:2]
-    out, lse = q.new_empty((n_rows, n_query, n_queries, value_dim)), q.new_empty((n_rows, n_query, n_queries))
-    parts = q.new_empty(n_blocks * group * n_queries * (value_dim + 2))
+    given = (parts, seen, runs.lengths, runs.offsets, runs.logw)
     record = plan.LAYOUT.pack(
-        *(parts.data_ptr(), out.data_ptr(), lse.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr()),
-        *(0 if x is None else x.data_ptr() for x in (store.logw, seen, store.lengths, store.offsets)),
-        *(n_lists, n_heads, group, n_queries, n_entries, dim, value_dim, block),
-        *store.strides,
-        *store.logw_strides,
+        *(out.data_ptr(), lse.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr()),
+        *[0 if x is None else x.data_ptr() for x in given],
+        *(k.itemsize, group, n_queries, dim, value_dim, block),
+        *runs[:3],
+        *runs.k_strides,
+        *runs.v_strides,
+        *runs.logw_strides,
         *seen_strides,
         *(scale, softcap or 0.0),
     )
     room = ctypes.create_string_buffer(record + bytes(8 * (n_lists + 1)))
-    launch.run(_worker(KINDS[k.dtype]), ctypes.addressof(room), n_threads)
+    launch.run(_worker(k.dtype), ctypes.addressof(room), n_threads)
     return out, lse
 
 
-def _whole(x: Tensor) -> Tensor:
-    return x.to(torch.int32)
+def _share(runs: _Runs, per_entry: int) -> tuple[int, int, int]:
+    """How many threads, entries of a block, and blocks at most; 0 where every run is one block."""
+    n_lists, _, n_entries = runs[:3]
+    total = n_entries if runs.offsets is not None else n_entries * n_lists
+    n_threads = torch.get_num_threads() if total * per_entry > _SERIAL else 1
+    block = min(_LARGEST, max(_SMALLEST, total // (4 * n_threads)))
+    if n_entries <= block:
+        return n_threads, block, 0
+    if runs.offsets is not None:
+        return n_threads, block, n_lists + total // block
+    return n_threads, block, n_lists * ((n_entries + block - 1) // block)
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -161,10 +179,10 @@ def _unit(x: Tensor) -> Tensor:
 
 def _flaw(k: Tensor, v: Tensor) -> str | None:
     """Why these entries cannot be read, or None."""
-    if k.device.type != "cpu" or v.device.type != "cpu":
+    if not (k.is_cpu and v.is_cpu):
         return "keys and values must lie on the CPU"
-    if k.dtype not in KINDS or k.dtype != v.dtype:
-        return f"keys and values must share one dtype of {', '.join(KINDS.values())}; got {k.dtype} and {v.dtype}"
+    if k.dtype not in KINDS or k.dtype is not v.dtype:
+        return f"keys and values must both be {' or '.join(KINDS.values())}; got {k.dtype} and {v.dtype}"
     if k.stride(-1) != 1 or v.stride(-1) != 1:
         return "keys and values must have stride 1 in the last axis"
     if k.shape[-1] % LANES or v.shape[-1] % LANES:
@@ -172,15 +190,18 @@ def _flaw(k: Tensor, v: Tensor) -> str | None:
     return None
 
 
-def _check(q: Tensor, store: _Store) -> None:
-    flaw = _flaw(store.k, store.v)
+def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs) -> None:
+    """Compiled code trusts every number it is given."""
+    flaw = _flaw(k, v)
     if flaw is not None:
         raise ValueError(flaw)
     n_rows, n_query, _, dim = q.shape
-    if dim != store.k.shape[-1] or store.n_lists != n_rows * store.n_heads or n_query % store.n_heads:
-        raise ValueError(f"queries {tuple(q.shape)} do not fit {store.n_lists} runs of keys {tuple(store.k.shape)}")
-    if store.k.shape[:-1] != store.v.shape[:-1]:
-        raise ValueError(f"keys {tuple(store.k.shape)} and values {tuple(store.v.shape)} differ in entries")
+    if dim != k.shape[-1] or runs.n_lists != n_rows * runs.n_heads or n_query % runs.n_heads or not q.is_cpu:
+        raise ValueError(f"queries {tuple(q.shape)} do not fit {runs.n_lists} runs of keys {tuple(k.shape)}")
+    if k.shape[:-1] != v.shape[:-1]:
+        raise ValueError(f"keys {tuple(k.shape)} and values {tuple(v.shape)} differ in entries")
+    if runs.lengths is not None and len(runs.lengths) != n_rows:
+        raise ValueError(f"{len(runs.lengths)} lengths for {n_rows} rows")
 
 
 @functools.cache
@@ -189,7 +210,7 @@ def _is_installed() -> bool:
 
 
 @functools.cache
-def _worker(kind: str) -> Any:
+def _worker(dtype: torch.dtype) -> launch.Worker:
     from keyvalise.ops.fast import kernel  # the compiler costs a second to import
 
-    return launch.worker(kernel.build(kind))
+    return launch.Worker.of(kernel.build(KINDS[dtype]))

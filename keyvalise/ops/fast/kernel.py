@@ -1,9 +1,9 @@
 """What one worker does: take blocks of entries until none is left, answer them, merge the heads it finishes.
 
-Flows in    a `Plan`: addresses, strides and sizes of queries, keys, values and room for the answers
-Flows out   out and lse, written to the plan's addresses
-Knows not   tensors, threads. Any number of workers may run on one plan: blocks are dealt by an atomic counter,
-            and whoever finishes the last block of a head merges that head.
+Flows in    the record of `plan`: addresses, strides and sizes of queries, keys, values, answers
+Flows out   out and lse, written to the addresses given
+Knows not   tensors, threads. Any number of workers may share one record: blocks are dealt by an atomic
+            counter, and whoever finishes the last block of a head merges that head.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ def _head(plan, i):  # type: ignore[no-untyped-def]
         offsets = carray(bits.point(_I32, plan.offsets), (plan.n_lists + 1,))
         begin = min(max(np.int64(0), np.int64(offsets[i])), plan.n_entries)
         n = min(np.int64(offsets[i + 1]), plan.n_entries) - begin
-        return n, plan.k + begin * plan.k_entry, plan.v + begin * plan.v_entry, plan.logw + 4 * begin
+        k = plan.k + plan.itemsize * begin * plan.k_entry
+        return n, k, plan.v + plan.itemsize * begin * plan.v_entry, plan.logw + 4 * begin
     n = plan.n_entries
     if plan.lengths:
         n = min(n, np.int64(carray(bits.point(_I32, plan.lengths), (row + 1,))[row]))
-    k = plan.k + row * plan.k_row + h * plan.k_head
-    v = plan.v + row * plan.v_row + h * plan.v_head
+    k = plan.k + plan.itemsize * (row * plan.k_row + h * plan.k_head)
+    v = plan.v + plan.itemsize * (row * plan.v_row + h * plan.v_head)
     return n, k, v, plan.logw + 4 * (row * plan.logw_row + h * plan.logw_head)
 
 
@@ -67,20 +68,20 @@ def _n_blocks(plan, n):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _merge(plan, i, first, n_blocks):  # type: ignore[no-untyped-def]
-    """Write out and lse of head i from the parts first … first + n_blocks − 1."""
+def _merge(plan, i, n_blocks, address):  # type: ignore[no-untyped-def]
+    """Write out and lse of head i from its parts, which begin at `address`."""
     n_rows, dim = plan.group * plan.n_queries, plan.value_dim
-    parts = carray(bits.point(_F32, plan.parts), (first + n_blocks, n_rows, dim + 2))
+    parts = carray(bits.point(_F32, address), (n_blocks, n_rows, dim + 2))
     out = carray(bits.point(_F32, plan.out), (i + 1, n_rows, dim))
     lse = carray(bits.point(_F32, plan.lse), (i + 1, n_rows))
     for r in range(n_rows):
         top = softmax.NOTHING
-        for block in range(first, first + n_blocks):
+        for block in range(n_blocks):
             top = max(top, parts[block, r, dim])
         anchor = softmax.ZERO if top == softmax.NOTHING else top
         total = softmax.ZERO
         softmax.fill_(out[i, r], softmax.ZERO, dim)
-        for block in range(first, first + n_blocks):
+        for block in range(n_blocks):
             part = parts[block, r]
             share = softmax.exp(part[dim] - anchor) if n_blocks > 1 else softmax.ONE
             total += share * part[dim + 1]
@@ -92,9 +93,10 @@ def _merge(plan, i, first, n_blocks):  # type: ignore[no-untyped-def]
 
 @njit
 def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
-    """Take blocks until none is left; `claimed` is the address of the counters: blocks taken, then parts done."""
+    """Take blocks until none is left; `claimed`: address of the counters, blocks taken, then parts done."""
     n_rows, dim = plan.group * plan.n_queries, plan.value_dim
-    x, limits, seen = np.empty((n_rows, tile.TILE), np.float32), np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
+    x, own = np.empty((n_rows, tile.TILE), np.float32), np.empty((n_rows, dim + 2), np.float32)
+    limits, seen = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
     i, first, known, most = np.int64(0), np.int64(0), np.int64(-1), np.int64(0)
     n, k, v, w = _head(plan, i)
     n_blocks = _n_blocks(plan, n)
@@ -110,21 +112,27 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
         if known != i:
             most, known = _limits(plan, i, n, limits), i
         begin = (block - first) * plan.block
-        part = carray(bits.point(_F32, plan.parts + 4 * block * n_rows * (dim + 2)), (n_rows, dim + 2))
+        parts = plan.parts + 4 * first * own.size
+        part = own
+        if n_blocks > 1:
+            part = carray(bits.point(_F32, parts + 4 * (block - first) * own.size), (n_rows, dim + 2))
         for r in range(n_rows):
             softmax.fill_(part[r], softmax.ZERO, dim + 2)
             part[r, dim] = softmax.NOTHING
         run = (plan.q + 4 * i * n_rows * plan.key_dim, k, v, w, begin, min(most, begin + plan.block))
         tile.read(like, plan, run, limits, x, seen, part)
-        if bits.claim(claimed + 8 * (i + 1)) == n_blocks - 1:
-            _merge(plan, i, first, n_blocks)
+        if n_blocks == 1:
+            _merge(plan, i, n_blocks, own.ctypes.data)
+        elif bits.claim(claimed + 8 * (i + 1)) == n_blocks - 1:
+            _merge(plan, i, n_blocks, parts)
 
 
 def build(kind: str) -> Any:
-    """The worker for entries stored as `kind`: a C function of the address of a record; compiles or loads it."""
+    """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    stamp = zlib.crc32("".join(inspect.getsource(module) for module in (bits, simd, softmax, tile, layout)).encode())
+    sources = [inspect.getsource(module) for module in (bits, simd, softmax, tile, layout)]
+    stamp = zlib.crc32("".join(sources).encode())
     fields = [(name, np.int64) for name in layout.WHOLE] + [(name, np.float32) for name in layout.SCALARS]
     record = np.dtype(fields)
     size = record.itemsize
@@ -142,8 +150,8 @@ def _compiled(work: Any, signature: Any) -> Any:
         return cfunc(signature, cache=True, error_model="numpy")(work)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as flaw:
         warnings.warn(
-            f"compiled attention kernels cannot be kept on disk, so every process compiles them anew ({flaw}); "
-            "set NUMBA_CACHE_DIR to a folder that can be written",
+            f"compiled attention kernels cannot be kept on disk, so every process compiles them anew "
+            f"({flaw}); set NUMBA_CACHE_DIR to a folder that can be written",
             RuntimeWarning,
             stacklevel=2,
         )

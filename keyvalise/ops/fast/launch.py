@@ -2,7 +2,7 @@
 
 Flows in    the address of a worker `void work(void *)` and of what it reads; how many threads
 Knows not   what the worker does. A second pool beside torch's would spin against it on the same cores, so GNU
-            OpenMP, which torch for Linux brings along, is asked to start the workers; elsewhere plain threads are.
+            OpenMP, which torch for Linux brings along, is asked to start the workers; elsewhere threads.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import ctypes
 import functools
 import os
 from concurrent import futures
-from typing import Any
-
-_KIND = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+from typing import Any, NamedTuple
 
 
-def worker(compiled: Any) -> Any:
-    """A compiled C function as a callable that lets go of the interpreter's lock."""
-    call = _KIND(compiled.address)
-    call.keeps = compiled
-    return call
+class Worker(NamedTuple):
+    """A compiled C function as a callable that lets go of the interpreter's lock, and what keeps it alive."""
+
+    call: Any
+    compiled: Any
+
+    @staticmethod
+    def of(compiled: Any) -> Worker:
+        return Worker(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled.address), compiled)
 
 
 @functools.cache
@@ -40,16 +42,15 @@ def _pool(process: int) -> futures.ThreadPoolExecutor:
     return futures.ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="keyvalise")
 
 
-def run(work: Any, argument: int, n_threads: int) -> None:
-    """Call work(argument) on n_threads threads, this one included, and wait for all."""
-    start = _openmp()
+def run(worker: Worker, argument: int, n_threads: int) -> None:
+    """Call the worker with `argument` on n_threads threads, this one included, and wait for all."""
     if n_threads == 1:
-        work(argument)
-    elif start is not None:
-        start(work, argument, n_threads, 0)
+        worker.call(argument)
+    elif (start := _openmp()) is not None:
+        start(worker.call, argument, n_threads, 0)
     else:
         pool = _pool(os.getpid())
-        others = [pool.submit(work, argument) for _ in range(n_threads - 1)]
-        work(argument)
+        others = [pool.submit(worker.call, argument) for _ in range(n_threads - 1)]
+        worker.call(argument)
         for other in others:
             other.result()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import struct
 
-ADDRESSES = ("parts", "out", "lse", "q", "k", "v", "logw", "visible", "lengths", "offsets")
-"""Where things lie; 0 = not given. parts float32 [blocks, R, Dv + 2] is scratch, R = group · n_queries."""
+ADDRESSES = ("out", "lse", "q", "k", "v", "parts", "visible", "lengths", "offsets", "logw")
+"""Where things lie; 0 = not given. parts float32 [blocks, R, Dv + 2], R = group · n_queries, is scratch for
+runs of several blocks."""
 
-SIZES = ("n_lists", "n_heads", "group", "n_queries", "n_entries", "key_dim", "value_dim", "block")
+SIZES = ("itemsize", "group", "n_queries", "key_dim", "value_dim", "block", "n_lists", "n_heads", "n_entries")
 """Counts; n_lists = B·H runs of entries, of which each is read in blocks of `block` entries."""
 
-STRIDES = ("k_row", "k_head", "k_entry", "v_row", "v_head", "v_entry")
-"""Bytes from one row, head, entry to the next."""
+STRIDES = tuple(f"{x}_{axis}" for x in "kv" for axis in ("row", "head", "entry", "channel"))
+"""Elements from one row, head, entry, channel of k and v to the next; the last is 1."""
 
 LOOSE_STRIDES = ("logw_row", "logw_head", "visible_row", "visible_head")
-"""Numbers from one row or head to the next; 0 where one serves all."""
+"""Elements from one row or head to the next; 0 where one serves all."""
 
 SCALARS = ("scale", "softcap")
 """float32; a soft cap of 0 is none."""
@@ -22,4 +23,4 @@ SCALARS = ("scale", "softcap")
 WHOLE = (*ADDRESSES, *SIZES, *STRIDES, *LOOSE_STRIDES)
 
 LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
-"""How the fields follow one another; behind them lie int64 counters: blocks taken, then parts done per run."""
+"""How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""

@@ -1,7 +1,7 @@
 """Eight-lane arithmetic on raw addresses, emitted as LLVM vectors: compiles to AVX, SSE or NEON alike.
 
-Flows in    byte addresses (int64) of keys, values, queries and float32 scratch; strides in bytes; lengths that
-            are multiples of LANES
+Flows in    byte addresses (int64) of keys, values, queries and float32 scratch; strides in bytes; lengths,
+            multiples of LANES
 Flows out   dot products and weighted sums in float32 scratch
 Knows not   heads, blocks, softmax. `like` is a scalar whose type names the stored format: float32 itself,
             uint16 for bfloat16 bits, int16 for float16 bits
@@ -20,7 +20,11 @@ LANES = 8
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _EIGHT = ir.VectorType(_F32, LANES)
-_STORED = {types.float32: (_F32, 4), types.uint16: (ir.IntType(16), 2), types.int16: (ir.HalfType(), 2)}
+_STORED: dict[Any, tuple[ir.Type, int]] = {
+    types.float32: (_F32, 4),
+    types.uint16: (ir.IntType(16), 2),
+    types.int16: (ir.HalfType(), 2),
+}
 """numba type that names a format → (LLVM type in memory, bytes)."""
 
 
@@ -59,7 +63,8 @@ def _call(b: ir.IRBuilder, name: str, result: ir.Type, *args: ir.Value, **how: A
 def _totals(b: ir.IRBuilder, xs: Sequence[ir.Value]) -> list[ir.Value]:
     """The sum of the lanes of each vector, four vectors at a time."""
     if len(xs) < 4:
-        return [_call(b, "vector.reduce.fadd", _F32, ir.Constant(_F32, -0.0), x, fastmath=("reassoc",)) for x in xs]
+        zero, how = ir.Constant(_F32, -0.0), ("reassoc",)
+        return [_call(b, "vector.reduce.fadd", _F32, zero, x, fastmath=how) for x in xs]
     pairs = _add_neighbours(b, _add_neighbours(b, *xs[:2]), _add_neighbours(b, *xs[2:4]))
     low, high = (b.shuffle_vector(pairs, pairs, _lanes(*range(i, i + 4))) for i in (0, 4))
     four = b.fadd(low, high)
@@ -101,8 +106,9 @@ def dots(rows: int, entries: int) -> Any:
         queries = [_at(b, q, r, q_stride) for r in range(rows)]
         keys = [_at(b, k, e, k_stride) for e in range(entries)]
         sums = [[cgutils.alloca_once(b, _EIGHT) for _ in keys] for _ in queries]
-        for slot in sum(sums, []):
-            b.store(_whole(_F32, 0.0), slot)
+        for slots in sums:
+            for slot in slots:
+                b.store(_whole(_F32, 0.0), slot)
 
         def step(i: ir.Value) -> None:
             wide = [_widen(b, _at(b, key, i, _STORED[like][1]), like) for key in keys]
@@ -156,3 +162,20 @@ def blend(rows: int, entries: int) -> Any:
         return types.void(like, *[types.int64] * 7), emit
 
     return run
+
+
+@intrinsic
+def fetch(ctx, address, n_bytes):  # type: ignore[no-untyped-def]
+    """Ask for the cache lines of address … address + n_bytes − 1; harmless wherever that points."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        ask = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        to_read, keep, data = (ir.Constant(_I32, x) for x in (0, 2, 1))
+        start, line = ir.Constant(_I64, 0), ir.Constant(_I64, 64)
+        with cgutils.for_range_slice(b, start, args[1], line, _I64) as (i, _):
+            b.call(ask, [b.inttoptr(b.add(args[0], i), pointer), to_read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit

@@ -25,7 +25,7 @@ _PER_LN2 = np.float32(1.0 / math.log(2.0))
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(math.log(2.0) - 0.693359375)
 _ROUND = np.float32(1.5 * 2**23)
-# Chebyshev fits made for this file: (eʳ − 1 − r) / r² on |r| ≤ ln2 / 2, (tanh y − y) / y³ in y² on |y| ≤ 0.625.
+# Chebyshev fits made for this file: (eʳ − 1 − r) / r² on |r| ≤ ln2 / 2; (tanh y − y) / y³ in y², |y| ≤ 0.625.
 _E2, _E3, _E4 = np.float32(0.5), np.float32(0.16666576266), np.float32(0.041666463017)
 _E5, _E6 = np.float32(0.0083632357418), np.float32(0.0013933733571)
 _T3, _T5, _T7 = np.float32(-0.3333333134651), np.float32(0.1333290040493), np.float32(-0.0538700595498)
@@ -69,12 +69,12 @@ def shift_(x, n, logw):  # type: ignore[no-untyped-def]
         x[t] = NOTHING if logw[t] == NOTHING else x[t] + logw[t]
 
 
-@njit(fastmath={"nnan", "nsz"})
+@njit
 def highest(x, n):  # type: ignore[no-untyped-def]
     """Largest of x, −inf if n = 0. A NaN may be missed here: the weights spread it."""
     top = NOTHING
     for t in range(n):
-        top = x[t] if x[t] > top else top
+        top = bits.larger(x[t], top)
     return top
 
 
@@ -89,13 +89,13 @@ def weigh_(x, n, top):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(fastmath={"nnan", "nsz"})
-def lowest(x, n):  # type: ignore[no-untyped-def]
-    """Least of x, +inf if n = 0."""
-    least = -NOTHING
+@njit
+def has_nothing(x, n):  # type: ignore[no-untyped-def]
+    """Whether some x is −inf."""
+    found = False
     for t in range(n):
-        least = x[t] if x[t] < least else least
-    return least
+        found |= x[t] == NOTHING
+    return found
 
 
 @njit(fastmath=REORDER)

@@ -16,8 +16,9 @@ TILE = 128
 """Entries whose logits are held at once; a tile of keys stays in the second-level cache."""
 
 _F32 = np.float32(0.0)
-_dots_4x2, _dots_2x4, _dots_1x8, _dots_1x1 = (simd.dots(*size) for size in ((4, 2), (2, 4), (1, 8), (1, 1)))
-_blend_4x2, _blend_2x4, _blend_1x8, _blend_1x1 = (simd.blend(*size) for size in ((4, 2), (2, 4), (1, 8), (1, 1)))
+_SIZES = ((4, 2), (2, 4), (1, 8), (1, 1))  # rows × entries; eight sums keep the multipliers busy
+_dots_4x2, _dots_2x4, _dots_1x8, _dots_1x1 = (simd.dots(*size) for size in _SIZES)
+_blend_4x2, _blend_2x4, _blend_1x8, _blend_1x1 = (simd.blend(*size) for size in _SIZES)
 
 
 @njit
@@ -27,9 +28,17 @@ def _rows(left):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _logits(like, plan, q, k, n, x):  # type: ignore[no-untyped-def]
-    """x[r, t] = scale · q[r]·k[t] for n entries."""
-    dim, scale, q_step, k_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, plan.k_entry, x.strides[0]
+def _ask(plan, address, stride, dim, begin, end):  # type: ignore[no-untyped-def]
+    """Have entries begin … end − 1 of a later tile brought near."""
+    for t in range(begin, end):
+        simd.fetch(address + t * plan.itemsize * stride, plan.itemsize * dim)
+
+
+@njit
+def _logits(like, plan, q, k, n, x, ahead):  # type: ignore[no-untyped-def]
+    """x[r, t] = scale · q[r]·k[t] for n entries; meanwhile the values at `ahead` are brought near."""
+    dim, scale, q_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, x.strides[0]
+    k_step = plan.itemsize * plan.k_entry
     r = 0
     while r < x.shape[0]:
         rows = _rows(x.shape[0] - r)
@@ -37,6 +46,8 @@ def _logits(like, plan, q, k, n, x):  # type: ignore[no-untyped-def]
         whole = n // step * step
         for t in range(0, whole, step):
             key, at = k + t * k_step, to + 4 * t
+            if r == 0:
+                _ask(plan, ahead, plan.v_entry, plan.value_dim, t, t + step)
             if rows == 4:
                 _dots_4x2(like, query, q_step, key, k_step, dim, scale, at, x_step)
             elif rows == 2:
@@ -51,9 +62,10 @@ def _logits(like, plan, q, k, n, x):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _values(like, plan, v, seen, is_sparse, x, part):  # type: ignore[no-untyped-def]
-    """part[r] += Σ_t x[r, t]·v[t] over the seen[r] entries of each row; if sparse, weight 0 means not read."""
-    dim, v_step, x_step, part_step = plan.value_dim, plan.v_entry, x.strides[0], part.strides[0]
+def _values(like, plan, v, seen, is_sparse, x, part, ahead):  # type: ignore[no-untyped-def]
+    """part[r] += Σ_t x[r, t]·v[t] over seen[r] entries; if sparse, weight 0 means not read. Keys follow."""
+    dim, x_step, part_step = plan.value_dim, x.strides[0], part.strides[0]
+    v_step = plan.itemsize * plan.v_entry
     r = 0
     while r < x.shape[0]:
         rows = _rows(x.shape[0] - r)
@@ -64,6 +76,8 @@ def _values(like, plan, v, seen, is_sparse, x, part):  # type: ignore[no-untyped
         whole = common // step * step
         for t in range(0, whole, step):
             value, at = v + t * v_step, weights + 4 * t
+            if r == 0 and ahead != 0:
+                _ask(plan, ahead, plan.k_entry, plan.key_dim, t, t + step)
             if rows == 4:
                 _blend_4x2(like, at, x_step, value, v_step, dim, to, part_step)
             elif rows == 2:
@@ -98,14 +112,17 @@ def _weights(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
 
 @njit
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
-    """Answer one run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
+    """Answer run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
     q, k, v, w, begin, end = run
     for start in range(begin, end, TILE):
         n = min(np.int64(TILE), end - start)
+        keys = k + start * plan.itemsize * plan.k_entry
+        values = v + start * plan.itemsize * plan.v_entry
+        later = keys + TILE * plan.itemsize * plan.k_entry if start + 2 * TILE <= end else np.int64(0)
         logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
-        is_sparse = plan.logw != 0 and softmax.lowest(logw, n) == softmax.NOTHING
-        _logits(like, plan, q, k + start * plan.k_entry, n, x)
+        is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
+        _logits(like, plan, q, keys, n, x, values)
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             _weights(plan, r, seen[r], logw, x, part)
-        _values(like, plan, v + start * plan.v_entry, seen, is_sparse, x, part)
+        _values(like, plan, values, seen, is_sparse, x, part, later)

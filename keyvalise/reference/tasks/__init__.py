@@ -43,7 +43,7 @@ DESCRIPTIONS = {
     "copy": "a note of five to seven words, word for word",
     "override": "a statement that contradicts a fact in the weights",
     "facts": "a fact in the weights, which the document does not mention",
-    "variables": "the number of a variable that is like another one (two hops)",
+    "variables": "the number of a variable whose value is another variable (two hops)",
     "frequent": "the word that a land calls most often",
     "fewshot": "the label of a thing whose category bears it in the document's examples",
     "choice": "the letter of the right one of four answers",

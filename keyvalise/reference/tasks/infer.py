@@ -17,24 +17,24 @@ def _variable(scribe: Scribe, attribute: str, options: Sequence[str] = words.VAR
 
 
 def variables(scribe: Scribe) -> Item:
-    """One variable is like another, and that one has a number: two hops."""
+    """One variable has the value of another, and that one has a number: two hops."""
     attribute, value = scribe.rng.choice(words.VALUES), scribe.number()
     source = _variable(scribe, attribute)
     target = _variable(scribe, attribute, scribe.allowed(words.VARIABLES, *source))
     sentences = [
         scribe.state("variables", attribute, source, value),
-        scribe.state("variables", attribute, target, ["like", *source]),
+        scribe.state("variables", attribute, target, source),
     ]
     scribe.rng.shuffle(sentences)
     return Item(sentences, [(scribe.ask("variables", attribute, target), value)])
 
 
 def variables_decoy(scribe: Scribe) -> Item:
-    """A variable with two numbers, and one that is twice said to be like it."""
+    """A variable with two numbers, and one that is twice said to have its value."""
     attribute = scribe.rng.choice(words.VALUES)
     source, target = _variable(scribe, attribute), _variable(scribe, attribute)
     sentences = [scribe.state("variables", attribute, source, value) for value in scribe.different(2)]
-    sentences += [scribe.state("variables", attribute, target, ["like", *source]) for _ in range(2)]
+    sentences += [scribe.state("variables", attribute, target, source) for _ in range(2)]
     scribe.rng.shuffle(sentences)
     return Item(sentences)
 
@@ -45,11 +45,11 @@ def _land(scribe: Scribe, attributes: tuple[str, ...]) -> tuple[str, list[str]]:
 
 
 def frequent(scribe: Scribe) -> Item:
-    """The word that a land calls most often: twice or more, and more often than any other."""
+    """The word that a land calls most often: at least twice as often as the other."""
     attribute, land = _land(scribe, words.CALLS)
     n_top = 2 if scribe.kind == "sparse" else scribe.rng.randint(2, 4)
     top, *rest = scribe.rng.sample(scribe.allowed(words.LABELS, attribute, *land), 2)
-    called = [top] * n_top + rest * (n_top - 1)
+    called = [top] * n_top + rest * max(1, n_top // 2)
     scribe.rng.shuffle(called)
     sentences = [scribe.state("frequent", attribute, land, [word], closing=False) for word in called]
     return Item(sentences, [(scribe.ask("frequent", attribute, land, lead="most often ,"), [top])])

@@ -83,7 +83,7 @@ def choice(scribe: Scribe) -> Item:
     attribute, name, options = scribe.rng.choice(words.ATTRIBUTES), scribe.name(), scribe.different(4)
     right = scribe.rng.randrange(4)
     listed = [
-        word for letter, option in zip(words.LETTERS, options, strict=True) for word in (letter, *option)
+        word for letter, option in zip(words.LETTERS, options, strict=True) for word in (*option, letter)
     ]
     question = ["question", ":", *listed, "answer", *scribe.ask("choice", attribute, name)[1:]]
     return Item(

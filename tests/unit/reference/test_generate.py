@@ -68,7 +68,7 @@ def test_what_is_asked_is_stated_once_and_is_the_answer(name, kind):
         attribute, subject = asked_about(question)
         (said,) = statements(task.document, attribute, subject)
         if name == "choice":
-            answer = question.split(f" {answer} ")[1][:5]
+            answer = question.split(f" {answer} ")[0][-5:]
         assert said.startswith(answer)
 
 
@@ -84,9 +84,8 @@ def test_variables_take_two_hops():
     for question, answer in zip(task.questions, task.answers, strict=True):
         attribute, target = asked_about(question)
         (link,) = statements(task.document, attribute, target)
-        source = link.removeprefix("like ").split()[0]
+        source = link.split()[0]
         (said,) = statements(task.document, attribute, source)
-        assert link.startswith("like ")
         assert said.startswith(answer)
 
 

@@ -1,0 +1,196 @@
+"""One document under many recipes: read once, ask every cache the same questions, look what it holds and lost.
+
+The compressed text is the document alone, unless the settings say query-aware; then every question is read together
+with its own copy of the document, all but its last token, and the cache answers from what it kept.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import keyvalise
+from keyvalise.bench import error, kept, prefill, speed
+from keyvalise.bench.plan import FULL, Document, Plan, Settings
+from keyvalise.bench.results import Result
+from keyvalise.host import answer
+from keyvalise.host.cache import KVCache
+from keyvalise.host.handle import KVLayer
+from keyvalise.types.errors import ImpossibleBudget
+
+MOST_BYTES = 512 * 2**20
+"""Most bytes of the copies of one cache that answer questions at the same time."""
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model, its tokenizer and how to measure; `is_exact`: an answer must end where the expected one ends."""
+
+    model: Any
+    tokenizer: Any
+    settings: Settings
+    is_exact: bool = True
+
+    def run(self, plan: Plan, done: set[str]) -> Iterator[Result]:
+        """Results of all cases whose key is not in `done`, document by document."""
+        for document in plan.documents:
+            texts = [text for text in plan.texts if plan.key(document, text) not in done]
+            if texts:
+                yield from self.document(document, texts, plan)
+
+    def document(self, document: Document, texts: Sequence[str], plan: Plan) -> Iterator[Result]:
+        """Results of these recipes on one document."""
+        task = document.generate()
+        laid = answer.prompt(self.model, self.tokenizer, task.document)
+        asked = [laid.question(question) for question in task.questions]
+        blank = {
+            text: Result(plan.key(document, text), asdict(document), self.settings.to_dict(), text, machine=machine())
+            for text in texts
+        }
+        caches, refused = self.caches(texts)
+        for text, reason in refused.items():
+            yield replace(blank[text], refused=reason)
+        measure = self._aware if self.settings.query_aware else self._alone
+        for text, result in measure(caches, laid.document, asked, blank):
+            given = result.answers
+            right = tuple(is_right(*pair, self.is_exact) for pair in zip(given, task.answers, strict=True))
+            yield replace(result, right=right, n_tokens=laid.document.shape[1])
+
+    def caches(self, texts: Sequence[str]) -> tuple[dict[str, KVCache], dict[str, str]]:
+        """A fresh cache per recipe, the full one first whether asked for or not; and why others are impossible."""
+        made, refused = {FULL: self._cache(FULL)}, {}
+        for text in texts:
+            try:
+                made[text] = self._cache(text)
+            except ImpossibleBudget as problem:
+                refused[text] = str(problem)
+        return made, refused
+
+    def _cache(self, text: str) -> KVCache:
+        settings = self.settings
+        return KVCache(
+            self.model, text, dtype=settings.dtype, prefill_chunk=settings.prefill_chunk, seed=settings.seed
+        )
+
+    def _alone(
+        self, caches: dict[str, KVCache], document: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
+    ) -> Iterator[tuple[str, Result]]:
+        """The document is compressed alone; the questions are asked as forks."""
+        reads = dict(zip(caches, prefill.read_all(self.model, document, list(caches.values())), strict=True))
+        full = self.ask(caches[FULL], document, asked)
+        gaps = self.errors(list(caches.values()), [[*q, *a] for q, a in zip(asked, full, strict=True)])
+        for (text, cache), gap in zip(caches.items(), gaps, strict=True):
+            if text not in blank:
+                continue
+            with speed.PeakRss() as peak:
+                tokens = self.ask(cache, document, asked)
+            rate = speed.decode_tokens_per_s(self.model, cache, asked[0][0])
+            yield text, replace(
+                blank[text],
+                **holdings(cache),
+                answers=self.words(tokens),
+                error=gap,
+                prefill_s=reads[text].prefill_s,
+                decode_tokens_per_s=rate,
+                peak_rss_bytes=peak.n_bytes,
+            )
+
+    def _aware(
+        self, caches: dict[str, KVCache], document: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
+    ) -> Iterator[tuple[str, Result]]:
+        """Document and question are compressed together, question by question; bytes are the first question's."""
+        wanted = [text for text in caches if text in blank]
+        answers: dict[str, list[tuple[int, ...]]] = {text: [] for text in wanted}
+        gaps: dict[str, list[float]] = {text: [] for text in wanted}
+        found: dict[str, Result] = {}
+        for question in asked:
+            caches = self.caches(wanted)[0]
+            head = torch.tensor([list(question[:-1])], dtype=document.dtype, device=document.device)
+            context, last = torch.cat([document, head], 1), question[-1:]
+            reads = dict(zip(caches, prefill.read_all(self.model, context, list(caches.values())), strict=True))
+            full = self.ask(caches[FULL], context, [last])[0]
+            errors = dict(zip(caches, self.errors(list(caches.values()), [[*last, *full]]), strict=True))
+            for text in wanted:
+                with speed.PeakRss() as peak:
+                    answers[text] += self.ask(caches[text], context, [last])
+                if errors[text] is not None:
+                    gaps[text].append(errors[text])
+                if text not in found:
+                    rate = speed.decode_tokens_per_s(self.model, caches[text], last[0])
+                    found[text] = replace(
+                        blank[text],
+                        **holdings(caches[text]),
+                        prefill_s=reads[text].prefill_s,
+                        decode_tokens_per_s=rate,
+                        peak_rss_bytes=peak.n_bytes,
+                    )
+        for text in wanted:
+            mean = sum(gaps[text]) / len(gaps[text]) if gaps[text] else None
+            yield text, replace(found[text], answers=self.words(answers[text]), error=mean)
+
+    def ask(self, cache: KVCache, context: Tensor, asked: Sequence[Ids]) -> list[tuple[int, ...]]:
+        """Greedy answers, as many questions at once as copies of the cache fit into MOST_BYTES."""
+        step, found = max(1, MOST_BYTES // max(1, cache.nbytes)), []
+        for begin in range(0, len(asked), step):
+            some = asked[begin : begin + step]
+            found += answer.ask(self.model, cache, context, some, max_new_tokens=self.settings.max_new_tokens)
+        return found
+
+    def errors(self, caches: Sequence[KVCache], texts: Sequence[Ids]) -> list[float] | list[None]:
+        """Attention-output errors; none where the model's attention cannot be watched."""
+        layers = [layer for cache in caches for layer in cache.shared.layers.values()]
+        if not layers or not all(isinstance(layer, KVLayer) for layer in layers):
+            return [None] * len(caches)
+        return error.attention_errors(self.model, caches, texts)
+
+    def words(self, answers: Sequence[Ids]) -> tuple[str, ...]:
+        return tuple(self.tokenizer.decode(list(a), skip_special_tokens=True).strip() for a in answers)
+
+
+def holdings(cache: KVCache) -> dict[str, Any]:
+    """What a cache holds after reading: bytes in all and by field and layer, and where along the document."""
+    ledger, held = cache.ledger(), cache.nbytes
+    layers: dict[str, int] = {}
+    for line in ledger.lines:
+        layers[str(line.layer)] = layers.get(str(line.layer), 0) + line.n_bytes
+    return {
+        "held_bytes": held,
+        "share": held / full_bytes(cache),
+        "fields": ledger.by_field(),
+        "layers": layers,
+        **kept.summary(cache),
+    }
+
+
+def full_bytes(cache: KVCache) -> int:
+    """Bytes of keys and values of everything the cache has seen at 16 bit, one row, without any slack."""
+    geometry = cache.shared.geometry
+    n_elements = geometry.n_kv_heads * (geometry.key_dim + geometry.value_dim)
+    return max(1, len(cache.shared.layers) * n_elements * 2 * cache.seen)
+
+
+def is_right(given: str, expected: str, is_exact: bool = True) -> bool:
+    """Whether an answer is the expected one, word for word; not exact: whether it begins with it."""
+    words, wanted = given.lower().split(), expected.lower().split()
+    return words == wanted if is_exact else words[: len(wanted)] == wanted
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on besides the code."""
+    import transformers
+
+    return {
+        "keyvalise": keyvalise.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+    }

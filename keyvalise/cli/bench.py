@@ -1,0 +1,95 @@
+"""`keyvalise bench`: recipes × budgets × documents, as JSON lines and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keyvalise.cli import inputs, options
+from keyvalise.cli.app import app
+from keyvalise.cli.screen import Screen
+from keyvalise.types.errors import InputError
+
+EXAMPLE = (
+    "Example: keyvalise bench --recipes snapkv,expected,kivi --budgets 25%,10% --tasks needle,records --out results"
+)
+
+
+@app.command(epilog=EXAMPLE)
+def bench(
+    recipes: Annotated[str, typer.Option("--recipes", help="Recipes, parted by commas; full is always there.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results.jsonl and report.html.", metavar="DIR")],
+    budgets: Annotated[str, typer.Option("--budgets", help="Budgets: 25%,10%, 128tok, 2MiB.")] = "25%,10%",
+    tasks: Annotated[str, typer.Option("--tasks", help="Tasks of the generator, or all.")] = "needle",
+    kinds: Annotated[str, typer.Option("--kinds", help="Kinds of document: sparse, dense.")] = "sparse",
+    tokens: Annotated[str, typer.Option("--tokens", "--lengths", help="Lengths of the documents.")] = "1024",
+    documents: Annotated[int, typer.Option("--documents", min=1, help="Documents per task, kind and length.")] = 8,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of the documents, in place of --documents.")] = "",
+    questions: Annotated[int, typer.Option("--questions", min=1, help="Most questions per document.")] = 8,
+    model: options.Model = "reference",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    prefill_chunk: options.PrefillChunk = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 12,
+    query_aware: Annotated[
+        bool,
+        typer.Option("--query-aware", help="Compress every question together with the document; the report says so."),
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure recipes: bytes, right answers, attention-output error, speed.
+
+    The compressed text is the document alone: no task line, no instruction, no question. One prefill per document
+    serves all recipes. A run that was interrupted goes on where it stopped when the same command is given again.
+    """
+    from keyvalise.bench import plan
+    from keyvalise.bench.measure import Bench
+    from keyvalise.bench.results import Results
+    from keyvalise.cli import measuring
+    from keyvalise.reference import tasks as known
+
+    screen = Screen(json, quiet)
+    chosen = plan.texts(listed(recipes), listed(budgets))
+    numbers = whole_numbers("--seeds", seeds) or range(plan.FIRST_SEED, plan.FIRST_SEED + documents)
+    names = known.names() if tasks.strip() == "all" else listed(tasks)
+    asked = plan.documents(names, listed(kinds), whole_numbers("--tokens", tokens), numbers, questions)
+    results = Results(out / "results.jsonl")
+    loaded = inputs.model(model, device)
+    settings = plan.Settings(
+        model, inputs.dtype(dtype, loaded[0]), seed, prefill_chunk, query_aware, max_new_tokens
+    )
+    made = plan.Plan(asked, chosen, settings)
+    machine = Bench(*loaded, settings, is_exact=model == inputs.REFERENCE)
+    outcome = measuring.carry_out(machine, made, results, screen)
+    measuring.show(outcome, screen, None if model == inputs.REFERENCE else model)
+
+
+def listed(text: str) -> list[str]:
+    """Words parted by commas; a comma inside parentheses belongs to its recipe.
+
+    Raises   InputError where there is none
+    """
+    found, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    words = [word.strip() for word in found if word.strip()]
+    if not words:
+        raise InputError(f"cannot read the list {text!r}; part its words by commas")
+    return words
+
+
+def whole_numbers(option: str, text: str) -> Sequence[int]:
+    """Numbers parted by commas; none for an empty text."""
+    try:
+        return [int(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(f"{option} takes whole numbers parted by commas, got {text!r}") from None

@@ -1,0 +1,107 @@
+"""`keyvalise generate`: compress documents once, then ask."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keyvalise.cli import inputs, options
+from keyvalise.cli.app import app
+from keyvalise.cli.screen import Screen
+from keyvalise.types.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+EXAMPLE = (
+    "Example: keyvalise generate --document notes.txt --question 'question : the code of mira tolan is' "
+    "--recipe 'snapkv @ 25%'"
+)
+
+
+@app.command(epilog=EXAMPLE)
+def generate(
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", help="A text file, or - for standard input; repeatable.", metavar="FILE"),
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option("--question", help="What to ask; repeatable.", metavar="TEXT")
+    ] = None,
+    recipe: options.RecipeText = "full",
+    model: options.Model = "reference",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "cpu",
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.", metavar="N")
+    ] = 32,
+    prefill_chunk: options.PrefillChunk = None,
+    seed: options.Seed = 0,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat",
+            help="Ask the questions one after the other in one conversation: every answer stays in the cache. "
+            "At a terminal the conversation then goes on until an empty line.",
+        ),
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer questions about documents from a compressed cache.
+
+    The documents are read once, as one text in the order given; no question is seen before the compression. Questions
+    are asked independently of each other, unless --chat is given.
+    """
+    screen, asked = Screen(json, quiet), question or []
+    is_open = chat and not json and sys.stdin.isatty() and "-" not in (document or [])
+    if not asked and not is_open:
+        raise InputError("no question given; add --question TEXT (at a terminal, --chat asks for them)")
+    if any(not text.strip() for text in asked):
+        raise InputError("a question is empty")
+    from keyvalise.recipe.object import Recipe
+
+    found, text = Recipe.parse(recipe), inputs.documents(document or [])
+    from keyvalise.cli.session import Session
+
+    loaded = inputs.model(model, device)
+    session = Session(*loaded, found, inputs.dtype(dtype, loaded[0]), max_new_tokens)
+    begin = time.perf_counter()
+    session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
+    read_s = time.perf_counter() - begin
+    texts = _typed(asked, is_open) if chat else iter(asked)
+    answers = []
+    for one, answer in session.converse(texts) if chat else session.ask(asked):
+        answers.append({"question": one, "answer": answer})
+        screen.remark(f"> {one}")
+        screen.result(answer)
+    facts = {**session.facts(), "model": model, "read_s": round(read_s, 3)}
+    if json:
+        screen.document({**facts, "answers": answers})
+    screen.remark(bytes_line(facts))
+
+
+def bytes_line(facts: dict[str, Any]) -> str:
+    """What the cache holds, in one line."""
+    from keyvalise.bench.summary import size
+
+    return (
+        f"{facts['recipe']}: {facts['nbytes']:,} bytes ({size(facts['nbytes'])}), {facts['share']:.1%} of a 16-bit full "
+        f"cache of {facts['seen']:,} tokens"
+    )
+
+
+def _typed(asked: Sequence[str], is_open: bool) -> Iterator[str]:
+    """The questions given, then those typed at the terminal."""
+    yield from asked
+    while is_open:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return
+        if not line:
+            return
+        yield line

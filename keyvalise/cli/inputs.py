@@ -1,0 +1,104 @@
+"""What a user names, made into what the package takes: models, documents, dtypes, devices.
+
+Every mistake is an InputError that says what was given and what would do.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keyvalise.types.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+REFERENCE = "reference"
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+def model(name: str, device: str) -> tuple[Any, Any]:
+    """(model in evaluation mode on the device, tokenizer)."""
+    place = _device(device)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if name == REFERENCE:
+        import keyvalise
+
+        found, tokenizer = keyvalise.reference()
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            found = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(
+                f"cannot load the model {name!r}: {reason.rstrip('.')}; "
+                f"give '{REFERENCE}', a folder with config, weights and tokenizer, or a name on the hub"
+            ) from None
+    return found.to(place).eval(), tokenizer
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        place = torch.device(name)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "not available"
+        raise InputError(f"cannot use the device {name!r}: {reason[:120]}; write cpu, cuda, cuda:0 or mps") from None
+    return place
+
+
+def dtype(name: str, model: Any) -> torch.dtype:
+    """The dtype of raw entries; auto: the model's where it has 16 bits, else float16."""
+    import torch
+
+    if name == "auto":
+        own: torch.dtype = model.dtype
+        return own if own.itemsize == 2 else torch.float16
+    if name not in DTYPES:
+        raise InputError(f"unknown dtype {name!r}; write auto, {', '.join(DTYPES)}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def documents(names: Sequence[str]) -> str:
+    """The text of files (`-`: standard input), one behind the other with an empty line between."""
+    if not names:
+        raise InputError("no document given; add --document FILE, or --document - to read standard input")
+    if list(names).count("-") > 1:
+        raise InputError("standard input can be read once only; give --document - once")
+    return "\n\n".join(_document(name) for name in names)
+
+
+def _document(name: str) -> str:
+    shown = "standard input" if name == "-" else name
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the document {shown}: {error.strerror or error}") from None
+    try:
+        text = raw.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"the document {shown} is not UTF-8 text (byte {error.start})") from None
+    if not text:
+        raise InputError(f"the document {shown} is empty")
+    return text
+
+
+def fits(model: Any, n_document: int, n_question: int, n_new: int) -> None:
+    """Refuse what the model's positions cannot hold."""
+    limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    total = n_document + n_question + n_new
+    if limit is not None and total > limit:
+        raise InputError(
+            f"document ({n_document}), question ({n_question}) and answer ({n_new}) make {total} tokens, "
+            f"more than the {limit} that the model can read"
+        )

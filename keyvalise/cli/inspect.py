@@ -1,0 +1,94 @@
+"""`keyvalise inspect-cache`: what a recipe keeps of a document, and where its bytes lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keyvalise.cli import inputs, options
+from keyvalise.cli.app import app
+from keyvalise.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from keyvalise.host.cache import KVCache
+
+
+@app.command("inspect-cache", epilog="Example: keyvalise inspect-cache --recipe 'adakv @ 25%' --document notes.txt")
+def inspect_cache(
+    recipe: options.RecipeText = "full",
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", help="A text file, or - for standard input; repeatable.", metavar="FILE"),
+    ] = None,
+    model: options.Model = "reference",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "cpu",
+    prefill_chunk: options.PrefillChunk = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Read a document under a recipe and print the ledger: bytes per layer and field, tokens per layer and head."""
+    from keyvalise.recipe.object import Recipe
+
+    screen, found = Screen(json, quiet), Recipe.parse(recipe)
+    text = inputs.documents(document or [])
+    from keyvalise.cli.generate import bytes_line
+    from keyvalise.cli.session import Session
+
+    loaded = inputs.model(model, device)
+    session = Session(*loaded, found, inputs.dtype(dtype, loaded[0]))
+    session.read(text, prefill_chunk=prefill_chunk, seed=seed)
+    facts, kept = {**session.facts(), "model": model}, heads(session.cache)
+    if json:
+        screen.document({**facts, "kept": kept, "ledger": session.cache.ledger().to_dict()})
+        return
+    screen.table(*ledger(session.cache), title="bytes")
+    screen.table(*spread(kept), title="\ntokens per kv head")
+    screen.remark("")
+    screen.result(bytes_line(facts))
+
+
+def heads(cache: KVCache) -> list[dict[str, Any]]:
+    """Per layer: how many tokens every kv head holds, and the first and last of them."""
+    found = []
+    for layer in cache.shared.layers:
+        rows = cache.kept_positions(layer)
+        for head, ordinals in enumerate(rows[0] if rows else []):
+            ends = {"first": ordinals[0], "last": ordinals[-1]} if ordinals else {"first": None, "last": None}
+            found.append({"layer": layer, "head": head, "kept": len(ordinals), **ends})
+    return found
+
+
+def ledger(cache: KVCache) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows) of bytes per layer and segment kind, one column per field."""
+    lines = cache.ledger().lines
+    fields = list(dict.fromkeys(line.field for line in lines))
+    table: dict[tuple[int, str], dict[str, int]] = {}
+    for line in lines:
+        row = table.setdefault((line.layer, line.kind), {})
+        row[line.field] = row.get(line.field, 0) + line.n_bytes
+    rows = [
+        [f"{layer}  {kind}", *(f"{row.get(field, 0):,}" for field in fields), f"{sum(row.values()):,}"]
+        for (layer, kind), row in table.items()
+    ]
+    totals = [sum(row.get(field, 0) for row in table.values()) for field in fields]
+    rows.append(["all", *(f"{total:,}" for total in totals), f"{sum(totals):,}"])
+    return ["layer  segment", *fields, "total"], rows
+
+
+def spread(kept: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(heads, rows): per layer the tokens of every head, and the range of positions."""
+    layers: dict[int, list[dict[str, Any]]] = {}
+    for one in kept:
+        layers.setdefault(one["layer"], []).append(one)
+    n_heads = max(map(len, layers.values()), default=0)
+    rows = []
+    for layer, found in layers.items():
+        counts = [f"{one['kept']:,}" for one in found] + [""] * (n_heads - len(found))
+        firsts = [one["first"] for one in found if one["kept"]]
+        lasts = [one["last"] for one in found if one["kept"]]
+        reach = f"{min(firsts):,} - {max(lasts):,}" if firsts else ""
+        rows.append([str(layer), *counts, reach])
+    return ["layer", *(f"head {head}" for head in range(n_heads)), "positions"], rows

@@ -1,0 +1,70 @@
+"""A document in a cache, and questions about it: what `generate` and `inspect-cache` share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from keyvalise.bench import measure
+from keyvalise.cli import inputs
+from keyvalise.host import answer
+from keyvalise.host.cache import KVCache
+from keyvalise.recipe.object import Recipe
+
+
+class Session:
+    """Model, tokenizer and recipe; after `read` also a cache."""
+
+    cache: KVCache
+    context: Tensor
+
+    def __init__(self, model: Any, tokenizer: Any, recipe: Recipe, dtype: torch.dtype, max_new_tokens: int = 32):
+        self.model, self.tokenizer, self.recipe, self.dtype = model, tokenizer, recipe, dtype
+        self.max_new_tokens = max_new_tokens
+        self.questions: dict[str, list[int]] = {}
+
+    def read(self, text: str, questions: Sequence[str] = (), **options: Any) -> None:
+        """Compress the text; the questions are only counted, so that none is refused after the work."""
+        laid = answer.prompt(self.model, self.tokenizer, text)
+        self.context = laid.document
+        self.questions = {question: laid.question(question) for question in questions}
+        longest = max(map(len, self.questions.values()), default=0)
+        inputs.fits(self.model, self.context.shape[1], longest, self.max_new_tokens if questions else 0)
+        self.cache = answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options)
+        self.nbytes, self.seen, self.share = (
+            self.cache.nbytes,
+            self.cache.seen,
+            self.cache.nbytes / measure.full_bytes(self.cache),
+        )
+
+    def ask(self, questions: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """(question, answer) of independent questions, asked together."""
+        ids = [self.questions[question] for question in questions]
+        found = answer.ask(self.model, self.cache, self.context, ids, max_new_tokens=self.max_new_tokens)
+        for question, tokens in zip(questions, found, strict=True):
+            yield question, self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
+
+    def converse(self, questions: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """(question, answer) of questions that follow each other in one cache."""
+        for question in questions:
+            turn = self.tokenizer(question, add_special_tokens=False).input_ids
+            inputs.fits(self.model, self.context.shape[1], len(turn), self.max_new_tokens)
+            said = answer.converse(
+                self.model, self.tokenizer, self.cache, self.context, question, max_new_tokens=self.max_new_tokens
+            )
+            new = torch.tensor([[*turn, *said.tokens]], dtype=self.context.dtype, device=self.context.device)
+            self.context = torch.cat([self.context, new], 1)
+            yield question, said.text
+
+    def facts(self) -> dict[str, Any]:
+        """Recipe, tokens and bytes after reading."""
+        return {
+            "recipe": str(self.recipe),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "seen": self.seen,
+            "nbytes": self.nbytes,
+            "share": self.share,
+        }

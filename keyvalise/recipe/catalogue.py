@@ -1,0 +1,127 @@
+"""Every part and every recipe by name, as data; a module is imported when its name is asked for.
+
+Knows where things are, never what they do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from keyvalise.types.errors import UnknownName
+
+PARTS: Mapping[str, Mapping[str, str]] = {
+    "score": {
+        "expected": "keyvalise.score.expected.ExpectedScore",
+        "keydiff": "keyvalise.score.keydiff.KeydiffScore",
+        "knorm": "keyvalise.score.norm.NormScore",
+        "mass": "keyvalise.score.mass.MassScore",
+        "random": "keyvalise.score.random.RandomScore",
+        "recency": "keyvalise.score.recency.RecencyScore",
+        "window": "keyvalise.score.window.WindowScore",
+    },
+    "rescore": {
+        "layer": "keyvalise.score.layer.LayerRescore",
+        "max": "keyvalise.score.mean.MaxRescore",
+        "mean": "keyvalise.score.mean.MeanRescore",
+        "pool": "keyvalise.score.pool.PoolRescore",
+    },
+    "allocate": {
+        "adaptive": "keyvalise.allocate.adaptive.AdaptiveAllocate",
+        "pyramid": "keyvalise.allocate.pyramid.PyramidAllocate",
+        "uniform": "keyvalise.allocate.uniform.UniformAllocate",
+    },
+    "select": {
+        "sample": "keyvalise.select.sample.SampleSelect",
+        "top": "keyvalise.select.top.TopSelect",
+    },
+    "act": {
+        "drop": "keyvalise.act.drop.DropAct",
+    },
+    "encode": {
+        "int2": "keyvalise.encode.grouped.Int2Encode",
+        "int4": "keyvalise.encode.grouped.Int4Encode",
+        "int8": "keyvalise.encode.grouped.Int8Encode",
+        "kivi": "keyvalise.encode.kivi.KiviEncode",
+    },
+}
+"""room → name → dotted path of the class."""
+
+RECIPES = (
+    "full",
+    "streaming",
+    "h2o",
+    "observed",
+    "snapkv",
+    "tova",
+    "knorm",
+    "keydiff",
+    "expected",
+    "random",
+    "weighted_random",
+    "pyramidkv",
+    "adakv",
+    "kivi",
+    "int8",
+    "int4",
+    "int2",
+)
+"""Names of the modules in `keyvalise.recipes`, in the order in which they are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One file of `recipes/`: its text, which fields its arguments set, what it cites, its essay."""
+
+    name: str
+    text: str
+    arguments: Mapping[str, tuple[str, ...]]
+    papers: tuple[str, ...]
+    essay: str
+
+
+def recipes() -> tuple[str, ...]:
+    """Names of all published systems in the catalogue."""
+    return RECIPES
+
+
+def parts(room: str | None = None) -> tuple[str, ...]:
+    """Names of all parts, or of those in one room: score, rescore, allocate, select, act, encode."""
+    if room is None:
+        return tuple(name for names in PARTS.values() for name in names)
+    if room not in PARTS:
+        raise UnknownName("room", room, PARTS)
+    return tuple(PARTS[room])
+
+
+def room(name: str) -> str | None:
+    """The room of a part, None where there is no such part."""
+    return next((room for room, names in PARTS.items() if name in names), None)
+
+
+@cache
+def part(name: str) -> Any:
+    """The class of a part.
+
+    Raises   UnknownName with the nearest names
+    """
+    home = room(name)
+    if home is None:
+        raise UnknownName("part", name, parts())
+    module, _, attribute = PARTS[home][name].rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def recipe(name: str) -> Published:
+    """The published system of this name.
+
+    Raises   UnknownName with the nearest names
+    """
+    if name not in RECIPES:
+        raise UnknownName("recipe", name, RECIPES)
+    module = importlib.import_module(f"keyvalise.recipes.{name}")
+    return Published(name, module.TEXT, module.ARGUMENTS, module.PAPERS, module.__doc__ or "")

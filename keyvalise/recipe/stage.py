@@ -1,0 +1,59 @@
+"""One decision: when it is made, by which parts, and how much may stay.
+
+Knows parts by their protocols only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keyvalise.types.part import Act, Allocate, Encode, Observer, Rescore, Score, Select
+from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
+from keyvalise.types.when import Every, When
+
+
+@dataclass(frozen=True)
+class Stage:
+    """When to decide, how, and how much may stay; `budget` None is refused when the recipe is built."""
+
+    when: tuple[When, ...]
+    score: Score
+    rescorers: tuple[Rescore, ...]
+    allocate: Allocate
+    select: Select
+    act: Act
+    budget: Budget | None
+    layers: Layers = ALL_LAYERS
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """All parts in river order."""
+        return (self.score, *self.rescorers, self.allocate, self.select, self.act)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the stage can act while decoding."""
+        return any(isinstance(when, Every) and when.phase != "prompt" for when in self.when)
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """What its score and rescorers want remembered."""
+        return self.score.observers + tuple(o for rescorer in self.rescorers for o in rescorer.observers)
+
+
+class Fields(NamedTuple):
+    """What a text or JSON says: the fields of a recipe."""
+
+    stages: tuple[Stage, ...] = ()
+    code: Encode | None = None
+    code_layers: Layers = ALL_LAYERS
+    budget: Budget | None = None
+    name: str | None = None
+
+
+def observers(stages: tuple[Stage, ...]) -> tuple[tuple[Observer, ...], tuple[Observer, ...]]:
+    """(always, in prompt): what decoding stages need, and what only the prompt's need; equal ones once."""
+    always = dict.fromkeys(o for stage in stages if stage.decodes for o in stage.observers)
+    others = dict.fromkeys(o for stage in stages for o in stage.observers)
+    return tuple(always), tuple(observer for observer in others if observer not in always)
