@@ -18,13 +18,11 @@ from torch import Tensor
 
 from keyvalise.ops import heads, protect
 from keyvalise.recipe.compose import LayerRiver
+from keyvalise.recipe.cuts import Due, cuts
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer
 from keyvalise.types.data import Call, Env, Memory, Piece, Queries
 from keyvalise.types.part import Observer
-
-Due = tuple[tuple[Stage, tuple[bool, ...]], ...]
-"""Stages that act at a cut, in text order, each with the rows whose cut it is."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Bed:
 class Passed:
     """out [B, Hq, S, Dv] float32; the memory after the call; and the value after every piece."""
 
-    out: Tensor | None
+    out: Tensor
     memory: Memory
     values: tuple[tuple[Memory, Piece], ...]
 
@@ -65,25 +63,10 @@ def late(memory: Memory, call: Call, bed: Bed) -> Memory:
 
 def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Due]]:
     """The call between its cuts, each piece with the stages due at its end."""
-    stretch = call.piece.stretch
-    due: dict[int, dict[int, set[int]]] = {stretch.width: {}}
-    if call.careful is not None and river.has_cuts:
-        due |= {column: {} for column in range(max(call.careful, 1), stretch.width)}
-    for i, stage in enumerate(river.stages):
-        for row, span in enumerate(call.spans):
-            for ordinal in {cut for when in stage.when for cut in when.cuts(span)}:
-                column = stretch.leads[row] + ordinal - stretch.starts[row]
-                due.setdefault(column, {}).setdefault(i, set()).add(row)
-    begin, n_rows = 0, len(call.spans)
-    for end in sorted(due):
-        acting = sorted(due[end].items())
-        yield call.piece.cut(begin, end), tuple((river.stages[i], marked(n_rows, rows)) for i, rows in acting)
+    begin = 0
+    for end, due in cuts(call, river.stages, river.has_cuts):
+        yield call.piece.cut(begin, end), due
         begin = end
-
-
-def marked(n_rows: int, rows: set[int]) -> tuple[bool, ...]:
-    """A flag per row."""
-    return tuple(row in rows for row in range(n_rows))
 
 
 def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Memory, Piece]:
@@ -94,7 +77,9 @@ def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Me
     grown = layer.append(memory, piece, bed.env.geometry.dtype, bed.river.angle)
     queries = Queries(piece.q, piece.stretch, bed.env.geometry, bed.env.rope, piece.is_prompt)
     if whole is not None and whole.native is not None and layer.is_unread(memory):
-        return grown, replace(piece, out=whole.native(), find_lse=lambda: layer.attend_all(grown, queries)[0].lse)
+        return grown, replace(
+            piece, out=whole.native(), find_lse=lambda: layer.attend_all(grown, queries)[0].lse
+        )
     partial, grown = layer.attend_all(grown, queries)
     return grown, replace(piece, out=partial.out, find_lse=lambda: partial.lse)
 
@@ -121,7 +106,8 @@ def observe(
 ) -> tuple[Memory, layer.Roll]:
     """Let every observer see the piece; columns go onto the entries, statistics into the memory."""
     roll = layer.Roll.of(memory)
-    stats, columns = dict(memory.stats), {}
+    stats: dict[str, Tensor] = dict(memory.stats)
+    columns: dict[str, Tensor] = {}
     for observer in observers:
         if not observer.stats <= stats.keys():
             stats |= observer.init(env, len(memory.clock), piece.q.device)
@@ -130,7 +116,9 @@ def observe(
     return layer.with_columns(replace(memory, stats=stats), roll, columns)
 
 
-def decide(memory: Memory, roll: layer.Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed) -> Memory:
+def decide(
+    memory: Memory, roll: layer.Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed
+) -> Memory:
     """score → rescore → protect → allocate → select → act, in the rows whose cut it is."""
     (stage, rows), env, entries = due, bed.env, roll.entries
     tokens = bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
@@ -140,7 +128,9 @@ def decide(memory: Memory, roll: layer.Roll, due: tuple[Stage, tuple[bool, ...]]
     for rescorer in stage.rescorers:
         scores = rescorer.rescore(env, scores, entries, memory.stats, piece)
     votes, scores = scores, heads.reduce(scores, env.geometry)
-    guard = protect.mask(entries.ordinals, memory.clock, tokens, sinks=stage.act.sinks, recent=stage.act.recent)
+    guard = protect.mask(
+        entries.ordinals, memory.clock, tokens, sinks=stage.act.sinks, recent=stage.act.recent
+    )
     budget = torch.tensor(tokens, device=guard.device) * env.geometry.n_kv_heads
     counts = stage.allocate.allocate(env, scores, guard, entries.lengths, budget)
     choice = stage.select.select(env, scores, counts, guard, entries, votes)

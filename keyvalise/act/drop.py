@@ -27,7 +27,9 @@ class DropAct:
 
     sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
     recent: Amount = arg(0, low=0, doc="last tokens that always stay")
-    positions: str = arg("absolute", choices=("absolute", "slot"), doc="what turns a stored key when it is read")
+    positions: str = arg(
+        "absolute", choices=("absolute", "slot"), doc="what turns a stored key when it is read"
+    )
 
     name: ClassVar[str] = "drop"
     room: ClassVar[str] = "act"

@@ -16,7 +16,7 @@ from keyvalise.bench.prefill import FanOut
 from keyvalise.host.attention import MaskInfo
 from keyvalise.host.cache import KVCache
 
-MOST_BYTES = 512 * 2**20
+MOST_BYTES = 256 * 2**20
 """Most bytes of all copies of all caches at once; texts are fed in batches that fit."""
 
 

@@ -95,7 +95,11 @@ def texts(recipes: Sequence[str], budgets: Sequence[str]) -> tuple[str, ...]:
 
 
 def documents(
-    names: Sequence[str], kinds: Sequence[str], lengths: Sequence[int], seeds: Sequence[int], most_questions: int
+    names: Sequence[str],
+    kinds: Sequence[str],
+    lengths: Sequence[int],
+    seeds: Sequence[int],
+    most_questions: int,
 ) -> tuple[Document, ...]:
     """All tasks × kinds × lengths × seeds.
 

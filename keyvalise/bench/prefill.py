@@ -170,7 +170,9 @@ def can_share(cache: KVCache) -> bool:
 
 def cuts_the_prompt(recipe: Recipe) -> bool:
     """Whether a stage acts inside the prompt."""
-    return any(isinstance(when, Every) and when.phase != "decode" for stage in recipe.stages for when in stage.when)
+    return any(
+        isinstance(when, Every) and when.phase != "decode" for stage in recipe.stages for when in stage.when
+    )
 
 
 def now(device: torch.device) -> float:

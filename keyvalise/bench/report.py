@@ -22,8 +22,9 @@ h1 { font-size: 1.7rem; margin: 0 0 .4rem } h2 { font-size: 1.15rem; margin: 2.6
 p { margin: .4rem 0; max-width: 75ch } .faint { color: var(--faint) } .best { font-weight: 600; color: var(--mark) }
 .wide { overflow-x: auto } code { background: var(--tint); padding: .1em .35em; border-radius: 4px; font-size: .92em }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; width: 100% }
-th, td { padding: .32rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { color: var(--faint); font-weight: 600 } th:first-child, td:first-child { text-align: left }
+th, td { padding: .32rem .55rem; text-align: right; border-bottom: 1px solid var(--line) }
+td { white-space: nowrap } th { color: var(--faint); font-weight: 600; vertical-align: bottom }
+#refused td { white-space: normal; text-align: left } th:first-child, td:first-child { text-align: left }
 tbody tr:hover { background: var(--tint) } tr.full td { font-weight: 600 }
 pre { background: var(--tint); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto }
 """
@@ -37,7 +38,9 @@ HEADS = (
 def page(results: Sequence[Result], title: str = "What was kept, and what it cost") -> str:
     """The whole report as HTML."""
     table = summary.rows(results)
-    chart = io.to_html(plots.accuracy(table), full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    chart = io.to_html(
+        plots.accuracy(table), full_html=False, include_plotlyjs=True, config={"displaylogo": False}
+    )
     parts = [
         f"<h1>{escape(title)}</h1>",
         *_lead(results, table),
@@ -55,7 +58,11 @@ def page(results: Sequence[Result], title: str = "What was kept, and what it cos
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Keyvalise: {escape(title)}</title><style>{STYLE}</style>"
     )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
 
 
 def _lead(results: Sequence[Result], table: Sequence[Row]) -> list[str]:
@@ -134,7 +141,9 @@ def _first_document(results: Sequence[Result]) -> list[Result]:
 
 def _kept(results: Sequence[Result]) -> list[str]:
     first = _first_document(results)
-    figure = plots.kept(sorted(first, key=lambda result: result.recipe == FULL))
+    best = next((row.recipe for row in summary.fewest(summary.rows(first)).values() if row), None)
+    # The most interesting map is shown first, the one without a gap last.
+    figure = plots.kept(sorted(first, key=lambda result: (result.recipe == FULL, result.recipe != best)))
     if figure is None:
         return []
     chart = io.to_html(figure, full_html=False, include_plotlyjs=False, config={"displaylogo": False})
@@ -157,8 +166,14 @@ def _ledger(results: Sequence[Result]) -> list[str]:
         )
         for result in first
     ]
-    note = "Bytes of every tensor that the cache of the first document holds, each storage once, slack included."
-    return ["<h2>Ledger</h2>", html_table(("recipe", *names, "total"), rows, "ledger"), f'<p class="faint">{note}</p>']
+    note = (
+        "Bytes of every tensor that the cache of the first document holds, each storage once, slack included."
+    )
+    return [
+        "<h2>Ledger</h2>",
+        html_table(("recipe", *names, "total"), rows, "ledger"),
+        f'<p class="faint">{note}</p>',
+    ]
 
 
 def _machine(results: Sequence[Result]) -> list[str]:
@@ -173,7 +188,9 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -
     """A table; the row of the full cache stands out."""
     head = "".join(f"<th>{escape(str(cell))}</th>" for cell in heads)
     body = "".join(
-        f"<tr{' class=full' if row[0] == FULL else ''}>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>"
+        f"<tr{' class=full' if row[0] == FULL else ''}>"
+        + "".join(f"<td>{escape(str(c))}</td>" for c in row)
+        + "</tr>"
         for row in rows
     )
     return f'<div class="wide"><table id="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -75,7 +75,9 @@ class Results:
             try:
                 result = Result.from_json(line)
             except (ValueError, TypeError, KeyError):
-                raise InputError(f"{path}:{number} is not a result of keyvalise bench; choose another folder") from None
+                raise InputError(
+                    f"{path}:{number} is not a result of keyvalise bench; choose another folder"
+                ) from None
             self.known[result.key] = result
 
     def add(self, result: Result) -> None:

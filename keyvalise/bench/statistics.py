@@ -46,7 +46,9 @@ def paired_loss(base: Sequence[bool], other: Sequence[bool]) -> Interval:
     Raises    ValueError for no questions, or lists of different length
     """
     if not base or len(base) != len(other):
-        raise ValueError(f"paired answers must be equally many and at least one, got {len(base)} and {len(other)}")
+        raise ValueError(
+            f"paired answers must be equally many and at least one, got {len(base)} and {len(other)}"
+        )
     n = len(base)
     lost = sum(a and not b for a, b in zip(base, other, strict=True))
     won = sum(b and not a for a, b in zip(base, other, strict=True))

@@ -56,7 +56,9 @@ def rows(results: Sequence[Result]) -> list[Row]:
     for result in results:
         if result.right and _place(result) in full:
             by_recipe.setdefault(result.recipe, []).append(result)
-    return [_row(text, found, [full[_place(result)] for result in found]) for text, found in by_recipe.items()]
+    return [
+        _row(text, found, [full[_place(result)] for result in found]) for text, found in by_recipe.items()
+    ]
 
 
 def refusals(results: Sequence[Result]) -> dict[str, str]:

@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from keyvalise.bench.plan import Document
 
 TOKENS, QUICK_TOKENS = 4096, 512
-QUESTIONS, QUICK_QUESTIONS = 24, 4
+QUESTIONS, QUICK_QUESTIONS = 24, 6
 RIGHT_ENOUGH = 0.90
 
-RECIPES = ("streaming", "random", "knorm", "keydiff", "tova", "h2o", "snapkv", "pyramidkv", "adakv", "expected")
+RECIPES = (
+    "streaming",
+    "random",
+    "knorm",
+    "keydiff",
+    "tova",
+    "h2o",
+    "snapkv",
+    "pyramidkv",
+    "adakv",
+    "expected",
+)
 CODED = ("kivi @ 25%", "expected > int4 @ 25%", "adakv > int4 @ 10%", "expected > int4 @ 10%")
 BUDGETS = ("25%", "10%")
 QUICK_RECIPES = ("streaming", "knorm", "snapkv > int4")
@@ -47,7 +58,7 @@ def demo(
     bytes of a 16-bit cache answer the same questions. Prints a table and writes a report to open in a browser.
     """
     from keyvalise.bench.measure import Bench
-    from keyvalise.bench.plan import Plan, Settings, texts
+    from keyvalise.bench.plan import FIRST_SEED, Document, Plan, Settings, texts
     from keyvalise.bench.results import Results
     from keyvalise.cli import measuring
 
@@ -55,7 +66,8 @@ def demo(
     results = Results(out / "results.jsonl", is_fresh=True)
     model, tokenizer = inputs.model(inputs.REFERENCE, device)
     length = tokens or (QUICK_TOKENS if quick else TOKENS)
-    documents = choose(length, QUICK_QUESTIONS if quick else QUESTIONS)
+    quick_one = Document("needle", "dense", length, FIRST_SEED, QUICK_QUESTIONS)
+    documents = (quick_one,) if quick else choose(length, QUESTIONS)
     recipes = QUICK_RECIPES if quick else RECIPES
     settings = Settings(inputs.REFERENCE, inputs.dtype(dtype, model), seed)
     plan = Plan(documents, texts([*recipes, *(() if quick else CODED)], BUDGETS), settings)
@@ -69,23 +81,28 @@ def demo(
 
 
 def choose(tokens: int, n_questions: int) -> tuple[Document, ...]:
-    """Documents with at least this many questions, of the tasks that the full cache masters at this length."""
+    """Sparse and dense documents in turn with this many questions, of what the full cache masters at this length."""
     from keyvalise.bench import plan
 
-    names = mastered(tokens) or ["needle"]
+    kinds = [(kind, names) for kind in ("sparse", "dense") if (names := mastered(tokens, kind))] or [
+        ("sparse", ["needle"])
+    ]
+    most = -(-n_questions * 2 // 3)
     found: list[plan.Document] = []
-    left, seed = n_questions, plan.FIRST_SEED
+    left = n_questions
     while left > 0:
-        document = plan.Document(names[len(found) % len(names)], "sparse", tokens, seed + len(found), left)
-        found.append(document)
-        left -= len(document.generate().questions)
+        n = len(found)
+        kind, names = kinds[n % len(kinds)]
+        name = names[n // len(kinds) % len(names)]
+        found.append(plan.Document(name, kind, tokens, plan.FIRST_SEED + n, min(left, most)))
+        left -= len(found[-1].generate().questions)
     return tuple(found)
 
 
-def mastered(tokens: int) -> list[str]:
-    """Tasks with at least 90 % on sparse documents of this length, or of the next longer one in the table."""
+def mastered(tokens: int, kind: str) -> list[str]:
+    """Tasks with at least 90 % in documents of this kind and length, or of the next longer one in the table."""
     from keyvalise.bench.heldout import rows
 
-    table = [row for row in rows() if row["kind"] == "sparse" and row["tokens"] >= tokens]
+    table = [row for row in rows() if row["kind"] == kind and row["tokens"] >= tokens]
     nearest = min((row["tokens"] for row in table), default=None)
     return [row["task"] for row in table if row["tokens"] == nearest and row["accuracy"] >= RIGHT_ENOUGH]

@@ -1,7 +1,7 @@
 """The way in and out of every command: errors become one line on stderr and an exit code.
 
-    0  done        1  the machine, the model or a file system failed
-    2  the command line, a recipe, a document or an option is wrong        130  interrupted
+0  done        1  the machine, the model or a file system failed
+2  the command line, a recipe, a document or an option is wrong        130  interrupted
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _call(arguments: list[str]) -> int:
     import typer
+
     from keyvalise.cli import bench, cite, demo, generate, inspect, recipes  # noqa: F401
     from keyvalise.cli.app import app
 

@@ -52,7 +52,9 @@ def _device(name: str) -> torch.device:
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else "not available"
-        raise InputError(f"cannot use the device {name!r}: {reason[:120]}; write cpu, cuda, cuda:0 or mps") from None
+        raise InputError(
+            f"cannot use the device {name!r}: {reason[:120]}; write cpu, cuda, cuda:0 or mps"
+        ) from None
     return place
 
 

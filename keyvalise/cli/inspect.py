@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
 
 
-@app.command("inspect-cache", epilog="Example: keyvalise inspect-cache --recipe 'adakv @ 25%' --document notes.txt")
+@app.command(
+    "inspect-cache", epilog="Example: keyvalise inspect-cache --recipe 'adakv @ 25%' --document notes.txt"
+)
 def inspect_cache(
     recipe: options.RecipeText = "full",
     document: Annotated[

@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str, typer.Option("--model", help="'reference' (embedded), a local folder, or a name on the hub.", metavar="MODEL")
+    str,
+    typer.Option(
+        "--model", help="'reference' (embedded), a local folder, or a name on the hub.", metavar="MODEL"
+    ),
 ]
 RecipeText = Annotated[
-    str, typer.Option("--recipe", help="A recipe, as in 'snapkv @ 25%' or 'adakv > int4 @ 10%'.", metavar="RECIPE")
+    str,
+    typer.Option(
+        "--recipe", help="A recipe, as in 'snapkv @ 25%' or 'adakv > int4 @ 10%'.", metavar="RECIPE"
+    ),
 ]
 Dtype = Annotated[
     str,
@@ -23,8 +29,11 @@ Dtype = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", metavar="DEVICE")]
 PrefillChunk = Annotated[
-    int | None, typer.Option("--prefill-chunk", help="Read the document this many tokens at a time.", metavar="N")
+    int | None,
+    typer.Option("--prefill-chunk", help="Read the document this many tokens at a time.", metavar="N"),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the draws that random recipes make.", metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result: no progress, no explanations.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the result: no progress, no explanations.")
+]

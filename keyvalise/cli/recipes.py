@@ -11,7 +11,9 @@ from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
 
 catalogue = typer.Typer(
-    no_args_is_help=False, epilog="Example: keyvalise recipes show 'snapkv > int4 @ 10%'", help="The catalogue."
+    no_args_is_help=False,
+    epilog="Example: keyvalise recipes show 'snapkv > int4 @ 10%'",
+    help="The catalogue.",
 )
 app.add_typer(catalogue, name="recipes")
 
@@ -37,7 +39,9 @@ def listing(json: options.Json = False, quiet: options.Quiet = False) -> None:
     else:
         for one in found:
             screen.remark(f"{one.name:16} {_first(one.essay)}\n{'':16} {one.text}")
-        screen.remark("\nkeyvalise recipes show NAME explains one; parts behind a name change it: 'snapkv > int4 @ 10%'")
+        screen.remark(
+            "\nkeyvalise recipes show NAME explains one; parts behind a name change it: 'snapkv > int4 @ 10%'"
+        )
 
 
 @catalogue.command("show", epilog="Example: keyvalise recipes show 'snapkv > int4 @ 10%'")
@@ -66,7 +70,9 @@ def show(
         return
     screen.result(str(data["parts"]).rstrip())
     slope, full = data["bytes_per_token"]
-    screen.remark(f"\nbytes    {slope:,.0f} for every further token of a prompt ({model}); full cache: {full:,.0f}")
+    screen.remark(
+        f"\nbytes    {slope:,.0f} for every further token of a prompt ({model}); full cache: {full:,.0f}"
+    )
     screen.remark(f"laws     {', '.join(laws(found))}")
     if data["essay"]:
         screen.remark(f"\n{data['essay'].strip()}")
@@ -76,7 +82,15 @@ def show(
 
 def laws(recipe: Any) -> list[str]:
     """The laws that hold for a recipe beyond those that hold for all."""
-    always = ["bytes_are_true", "pure", "repeatable", "batch_is_loop", "second_turn", "crop_is_undo", "round_trip"]
+    always = [
+        "bytes_are_true",
+        "pure",
+        "repeatable",
+        "batch_is_loop",
+        "second_turn",
+        "crop_is_undo",
+        "round_trip",
+    ]
     found = [*always]
     if recipe.code is None:
         found.insert(0, "identity at full budget")
@@ -101,7 +115,9 @@ def _slope(recipe: Any, model: str, dtype: str) -> tuple[float, float]:
     try:
         config = AutoConfig.from_pretrained(place)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the configuration of {model!r}: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"cannot read the configuration of {model!r}: {str(error).splitlines()[0]}"
+        ) from None
     own = getattr(config, "dtype", None) or torch.float32
     held = own if dtype == "auto" and own.itemsize == 2 else torch.float16
     if dtype != "auto":

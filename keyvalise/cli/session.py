@@ -21,7 +21,9 @@ class Session:
     cache: KVCache
     context: Tensor
 
-    def __init__(self, model: Any, tokenizer: Any, recipe: Recipe, dtype: torch.dtype, max_new_tokens: int = 32):
+    def __init__(
+        self, model: Any, tokenizer: Any, recipe: Recipe, dtype: torch.dtype, max_new_tokens: int = 32
+    ):
         self.model, self.tokenizer, self.recipe, self.dtype = model, tokenizer, recipe, dtype
         self.max_new_tokens = max_new_tokens
         self.questions: dict[str, list[int]] = {}
@@ -53,7 +55,12 @@ class Session:
             turn = self.tokenizer(question, add_special_tokens=False).input_ids
             inputs.fits(self.model, self.context.shape[1], len(turn), self.max_new_tokens)
             said = answer.converse(
-                self.model, self.tokenizer, self.cache, self.context, question, max_new_tokens=self.max_new_tokens
+                self.model,
+                self.tokenizer,
+                self.cache,
+                self.context,
+                question,
+                max_new_tokens=self.max_new_tokens,
             )
             new = torch.tensor([[*turn, *said.tokens]], dtype=self.context.dtype, device=self.context.device)
             self.context = torch.cat([self.context, new], 1)

@@ -18,12 +18,13 @@ class KiviEncode:
     """Keys share step and offset per channel over `group` tokens, values per token over `group` channels.
 
     Shapes     keys [N, D], values [N, Dv], N = M·group → entry tensors: "keys" uint8 [N, ⌈D·bits/8⌉],
-               "values" likewise, "scales_values" float16 [N, ⌈Dv/min(group, Dv)⌉, 2] (step, offset); group tensor:
+               "values" likewise, "scales_values" float16 [N, ⌈Dv/group⌉, 2] (step, offset); group tensor:
                "scales_keys" float16 [M, D, 2]
     Formula    x̂ = offset + step·q, q = round((x − offset)/step), offset = min,
                step = (max − min)/(2^bits − 1); keys: over the group's tokens in one channel; values: over a
                token's groups of channels
-    Units      group: tokens for keys, channels for values; residual: the most tokens per kv head left raw
+    Units      group: tokens for keys, channels for values (at most the head); residual: the most tokens per
+               kv head that stay raw
     Cost       ⌈D·bits/8⌉ + ⌈Dv·bits/8⌉ + 4·⌈Dv/group⌉ + 4·D/group bytes per entry; N·(D + Dv) time each way
     Phase      once per entry; a whole group leaves the raw tail at a time
     Reduces to raw entries for residual ≥ tokens

@@ -45,11 +45,15 @@ def prompt(model: Any, tokenizer: Any, document: str) -> Prompt:
     before, after, is_chat = document, "", bool(getattr(tokenizer, "chat_template", None))
     if is_chat:
         turn = [{"role": "user", "content": f"{document}\n\n{_MARK}"}]
-        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(_MARK)
+        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(
+            _MARK
+        )
     ids = tokenizer(before, add_special_tokens=not is_chat, return_tensors="pt").input_ids.to(model.device)
     limit = getattr(text_config(model), "max_position_embeddings", None)
     if limit is not None and ids.shape[1] > limit:
-        raise InputError(f"the document has {ids.shape[1]} tokens, more than the {limit} that the model can read")
+        raise InputError(
+            f"the document has {ids.shape[1]} tokens, more than the {limit} that the model can read"
+        )
 
     def question(text: str) -> list[int]:
         return list(tokenizer(text + after, add_special_tokens=False).input_ids)
@@ -67,7 +71,12 @@ def read(model: Any, document: Tensor, recipe: str | Recipe = "full", **options:
 
 
 def ask(
-    model: Any, cache: KVCache, document: Tensor, questions: Sequence[Sequence[int]], *, max_new_tokens: int = 32
+    model: Any,
+    cache: KVCache,
+    document: Tensor,
+    questions: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int = 32,
 ) -> list[tuple[int, ...]]:
     """Greedy answers to questions (token ids) as a batch of forks of a cache that has read the document.
 
@@ -93,7 +102,9 @@ def ask(
     return [_until(row, ends) for row in out[:, document.shape[1] + width :].tolist()]
 
 
-def converse(model: Any, tokenizer: Any, cache: KVCache, context: Tensor, text: str, **options: Any) -> Answer:
+def converse(
+    model: Any, tokenizer: Any, cache: KVCache, context: Tensor, text: str, **options: Any
+) -> Answer:
     """One more turn in a cache of one row: the question and its answer stay in the cache.
 
     context   [1, N] all ids that the cache has seen

@@ -79,7 +79,9 @@ class MaskInfo:
     def stretch(self, clock: tuple[int, ...]) -> Stretch:
         """Which of the new columns hold real tokens, for rows that have seen `clock` tokens."""
         leads = self._leads
-        return Stretch.whole(self.n_queries, clock) if leads is None else Stretch(self.n_queries, clock, *leads)
+        return (
+            Stretch.whole(self.n_queries, clock) if leads is None else Stretch(self.n_queries, clock, *leads)
+        )
 
     @property
     def has_padding(self) -> bool:
@@ -140,7 +142,9 @@ def attention(
     """Serve a handle by its layer, everything else as the model did before."""
     if isinstance(key, Handle):
         if not isinstance(attention_mask, MaskInfo):
-            raise HostError("a ready-made attention mask cannot be applied to a KVCache; pass the 2D padding mask")
+            raise HostError(
+                "a ready-made attention mask cannot be applied to a KVCache; pass the 2D padding mask"
+            )
         seam = Seam(module, query, key.keys, key.values, attention_mask, options)
         return key.layer.attend(seam, attention_mask), None
     if isinstance(attention_mask, MaskInfo):

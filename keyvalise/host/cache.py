@@ -72,7 +72,9 @@ class KVCache(Cache):
                 f"its masks; use full or an encoding such as int8 instead of {recipe}"
             )
         if self.shared.seam != "handle" and self.shared.prefill_chunk:
-            raise UnsupportedModel(f"{name} hands no queries to a cache, so prefill_chunk cannot cut its forward")
+            raise UnsupportedModel(
+                f"{name} hands no queries to a cache, so prefill_chunk cannot cut its forward"
+            )
         compose(recipe, self.shared.geometry, self.shared.gives())
         if not indices:
             warnings.warn(

@@ -54,7 +54,7 @@ class DenseLayer(MemoryLayer):
         call = Call(piece, self.spans(stretch, is_prompt))
         grown = store.append(self.memory, piece, self.env.geometry.dtype, self.river.angle)
         self.waiting = call, awaits_end
-        self.took(call, flow.Passed(None, grown, ()), awaits_end)
+        self.took(call, flow.Passed(value_states[:, :, :0], grown, ()), awaits_end)
         entries = store.Roll.of(grown).entries
         return entries.keys().to(key_states.dtype), entries.values().to(value_states.dtype)
 
@@ -80,7 +80,7 @@ class DenseLayer(MemoryLayer):
         MemoryLayer.crop(self, tokens_to_remove)
 
 
-def install(model: torch.nn.Module, cache_type: type[KVCache]) -> None:
+def install(model: Any, cache_type: type[KVCache]) -> None:
     """Lay our mask over calls that carry our cache, and settle the cache when they end."""
     trunk = model.base_model
     if trunk in _hooks:
@@ -106,7 +106,7 @@ def install(model: torch.nn.Module, cache_type: type[KVCache]) -> None:
     ]
 
 
-def uninstall(model: torch.nn.Module) -> None:
+def uninstall(model: Any) -> None:
     """Remove the hooks."""
     for hook in _hooks.pop(model.base_model, ()):
         hook.remove()

@@ -38,9 +38,13 @@ class KVLayer(MemoryLayer):
                 self.columns += 1
                 return out.to(seam.query.dtype).transpose(1, 2)
         if len(self.memory.clock) != seam.query.shape[0]:
-            raise HostError(f"the cache holds {len(self.memory.clock)} rows, the call brings {seam.query.shape[0]}")
+            raise HostError(
+                f"the cache holds {len(self.memory.clock)} rows, the call brings {seam.query.shape[0]}"
+            )
         if not mask.is_causal and not store.is_unread(self.memory):
-            raise HostError("this model asks for a mask that is not causal, which a KVCache serves in one call only")
+            raise HostError(
+                "this model asks for a mask that is not causal, which a KVCache serves in one call only"
+            )
         call, awaits_end = self._call(seam, mask, self.memory)
         passed = flow.advance(self.memory, call, self.bed())
         self.took(call, passed, awaits_end)
@@ -49,8 +53,10 @@ class KVLayer(MemoryLayer):
     def _is_quiet(self, mask: MaskInfo) -> bool:
         """Whether one more token changes nothing but the tail: nobody observes, decides or codes at it."""
         assert self.memory is not None and self.river is not None
-        if self.shared.is_drafting or mask.has_padding or self.shared.prompt_columns is not None and (
-            self.columns < self.shared.prompt_columns
+        if (
+            self.shared.is_drafting
+            or mask.has_padding
+            or (self.shared.prompt_columns is not None and (self.columns < self.shared.prompt_columns))
         ):
             return False
         if not self.river.is_quiet or len(self.memory.clock) != mask.n_rows:
@@ -73,6 +79,8 @@ class KVLayer(MemoryLayer):
         awaits_end = self.awaits_end(is_prompt, width)
         careful = None
         if self.shared.is_drafting and not awaits_end:
-            careful = max(width - DRAFT_WINDOW, (self.shared.prompt_end(self.columns, width) or 0) - self.columns)
+            careful = max(
+                width - DRAFT_WINDOW, (self.shared.prompt_end(self.columns, width) or 0) - self.columns
+            )
         piece = Piece(seam.query, seam.keys, seam.values, stretch, is_prompt)
         return Call(piece, self.spans(stretch, is_prompt), seam.native, careful), awaits_end

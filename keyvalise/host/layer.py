@@ -6,7 +6,7 @@ Knows when a call may still be taken back; what happens to the entries is `flow.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -189,7 +189,7 @@ class MemoryLayer(CacheLayerMixin):
         ends = piece.stretch.ends
         spans = tuple(replace(span, prompt_end=end) for span, end in zip(draft.call.spans, ends, strict=True))
         before = draft.before if self.shared.is_forked else store.reclaimed(draft.before)
-        out = None if draft.passed.out is None else draft.passed.out[:, :, :accepted]
+        out = draft.passed.out[:, :, :accepted]
         call = Call(replace(piece, out=None, find_lse=None), spans, lambda: out)
         return flow.advance(before, call, self.bed()).memory
 

@@ -122,5 +122,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def total(cache: KVCache) -> int:
     """The sum of all distinct storages."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for *_, tensor in walk(cache)}
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for *_, tensor in walk(cache)
+    }
     return sum(storages.values())

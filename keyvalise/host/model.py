@@ -58,7 +58,11 @@ def _seam(source: str) -> Seam:
 def attention_modules(model: Any) -> list[torch.nn.Module]:
     """Every module that bears a layer number and updates a cache itself."""
     found = [module for module in model.modules() if isinstance(getattr(module, "layer_idx", None), int)]
-    return [module for module in found if re.search(r"(past\w*|cache)\.update\(", inspect.getsource(type(module).forward))]
+    return [
+        module
+        for module in found
+        if re.search(r"(past\w*|cache)\.update\(", inspect.getsource(type(module).forward))
+    ]
 
 
 def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:
@@ -71,7 +75,7 @@ def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:
     rotary = _rotary_module(model)
     if rotary is None:
         return None
-    modules = {module.layer_idx: module for module in attention_modules(model)}
+    modules: dict[Any, torch.nn.Module] = {module.layer_idx: module for module in attention_modules(model)}
     if not getattr(modules[layer], "use_rope", True):
         return None
     apply = getattr(sys.modules[type(modules[layer]).__module__], "apply_rotary_pos_emb", None)
@@ -79,7 +83,9 @@ def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:
         raise UnsupportedModel(f"{type(model).__name__} turns its keys in a way that is not known here")
     cos, sin = _angles(rotary, model, layer)
     frequencies = _frequencies(rotary, text_config(model), layer).detach().float().cpu()
-    probe = torch.randn(1, 1, cos.shape[1], 2 * frequencies.numel(), generator=torch.Generator().manual_seed(0))
+    probe = torch.randn(
+        1, 1, cos.shape[1], 2 * frequencies.numel(), generator=torch.Generator().manual_seed(0)
+    )
     turned = apply(probe, probe, cos, sin)[1]
     kind = getattr(rotary, "rope_type", "default")
     kind = kind if isinstance(kind, str) else "default"
@@ -88,7 +94,9 @@ def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:
         rope = Rope(frequencies, is_interleaved, scaling, kind not in ("dynamic", "longrope"))
         if torch.allclose(ops.apply(probe, torch.arange(probe.shape[2]), rope), turned, atol=1e-4):
             return rope
-    raise UnsupportedModel(f"{type(model).__name__} turns its keys in a layout that is neither halves nor pairs")
+    raise UnsupportedModel(
+        f"{type(model).__name__} turns its keys in a layout that is neither halves nor pairs"
+    )
 
 
 def _rotary_module(model: Any) -> torch.nn.Module | None:

@@ -49,7 +49,9 @@ def alone(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
     return out.reshape(n_rows, n_query, n_queries, v.shape[-1])
 
 
-def causal(q: Tensor, k: Tensor, v: Tensor, *, scale: float, softcap: float | None = None) -> tuple[Tensor, Tensor]:
+def causal(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, softcap: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Query s sees the entries 0 … T − S + s: the last S entries are the queries' own.
 
     Reduces to   `dense` for S = 1
@@ -139,7 +141,8 @@ def log_mass(
 ) -> Tensor:
     """Only the causal lse [B, Hq, S] of a square call (S = T), when the output is already known."""
     if softcap is None and q.device.type == "cpu" and bias is None:
-        return _flash_on_cpu(q, k.to(q.dtype), k.to(q.dtype), 0.0, True, scale=scale)[1].float()
+        lse: Tensor = _flash_on_cpu(q, k.to(q.dtype), k.to(q.dtype), 0.0, True, scale=scale)[1]
+        return lse.float()
     return _blockwise(q, k, k, scale=scale, softcap=softcap, bias=bias, is_causal=True)[1]
 
 
@@ -151,9 +154,9 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None
     mask = None if bias is None else _fold_bias(bias, q, n_heads).to(q.dtype)
     out, lse = _flash_on_cpu(folded, k, v, 0.0, False, attn_mask=mask, scale=scale)
     out, lse = out.float(), lse.float()
-    if bias is not None:
+    if mask is not None:
         # The operator answers 0 for a query that sees nothing; an empty softmax has lse −inf.
-        lse = lse.masked_fill(torch.isneginf(mask).all(-1).expand(lse.shape), -math.inf)  # type: ignore[union-attr]
+        lse = lse.masked_fill(torch.isneginf(mask).all(-1).expand(lse.shape), -math.inf)
     return out.reshape(*q.shape[:3], v.shape[-1]), lse.reshape(q.shape[:3])
 
 

@@ -26,4 +26,5 @@ def mask(
     """bool [B, H, T] for ordinals int32 [B, H, T], −1 where dead."""
     edges = [limits(s, n, sinks=sinks, recent=recent) for s, n in zip(seen, tokens, strict=True)]
     first, last = torch.tensor(edges, device=ordinals.device).T[..., None, None]
-    return (ordinals >= 0) & ((ordinals < first) | (ordinals >= last))
+    guarded: Tensor = (ordinals < first) | (ordinals >= last)
+    return (ordinals >= 0) & guarded

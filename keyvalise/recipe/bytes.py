@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from keyvalise.recipe.stage import Stage, observers
@@ -35,22 +37,40 @@ class Plan:
     residual: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cost:
-    """What one layer of one row costs under a recipe.
+    """What one layer of one row costs under a recipe; all numbers are bytes over all kv heads.
 
-    per_entry     bytes beside key, value and code of a kept entry of one kv head
-    fixed_bytes   bytes that do not depend on how much is kept, once the prompt is over
-    prompt_entry, prompt_bytes    what comes to both while the prompt is not over
+    raw_entry, coded_entry    a kept entry with its metadata, parameters that a group shares left out
+    fixed_bytes               what does not depend on how much is kept, once the prompt is over
+    prompt_entry, prompt_bytes    what comes to an entry and to the fixed bytes while the prompt is not over
     """
 
     geometry: Geometry
     code: Encode | None
     act: Act | None
-    per_entry: int
+    raw_entry: int
+    coded_entry: int
     fixed_bytes: int
-    prompt_entry: int = 0
-    prompt_bytes: int = 0
+    prompt_entry: int
+    prompt_bytes: int
+
+    @cached_property
+    def group(self) -> int:
+        """Entries that leave the raw tail together."""
+        return 1 if self.code is None else self.code.group
+
+    @cached_property
+    def shared(self) -> int:
+        """Bytes of the parameters that a group shares."""
+        return 0 if self.code is None else self.geometry.n_kv_heads * self.code.group_bytes(self.geometry)
+
+    @cached_property
+    def residuals(self) -> tuple[int, ...]:
+        """What may stay raw, ascending: the code's residual, and less by whole groups, down to nothing."""
+        if self.code is None:
+            return (0,)
+        return tuple(sorted({*range(self.code.residual, 0, -self.group), 0}))
 
     def bytes(
         self, kept: int, raw: int, groups: float = 0, *, seen: int | None = None, in_prompt: bool = False
@@ -59,69 +79,63 @@ class Cost:
 
         Entries that leave old groups one by one may leave every group alive: each then costs its parameters.
         """
-        shape = self.geometry
-        per_head = raw * shape.entry_bytes + kept * self.per_entry
-        total = self.fixed_bytes
-        if self.act is not None:
-            total += self.act.cost(shape, kept if seen is None else seen, kept)
-        if in_prompt:
-            per_head, total = per_head + kept * self.prompt_entry, total + self.prompt_bytes
         coded = kept - raw
-        if self.code is not None and coded:
-            shared = self.code.group_bytes(shape)
-            own = round(self.code.bytes_per_entry(shape) - shared / self.code.group)
-            pointer = INDEX_BYTES if groups and shared else 0
+        total = self.fixed_bytes + raw * self.raw_entry + coded * self.coded_entry
+        if self.act is not None:
+            total += self.act.cost(self.geometry, kept if seen is None else seen, kept)
+        if in_prompt:
+            total += self.prompt_bytes + kept * self.prompt_entry
+        if coded and self.shared:
+            pointer = INDEX_BYTES * self.geometry.n_kv_heads if groups else 0
             old = min(coded, groups)
-            alive = old + -(-(coded - old) // self.code.group)
-            per_head += coded * (own + pointer) + math.ceil(alive * shared)
-        return total + shape.n_kv_heads * per_head
+            total += coded * pointer + math.ceil((old - (old - coded) // self.group) * self.shared)
+        return total
 
     def raw(self, kept: int, residual: int) -> int:
         """The most of `kept` entries that stay raw: the residual, or what does not fill a group."""
-        if self.code is None:
-            return kept
-        return min(kept, max(residual, self.code.group - 1))
+        return kept if self.code is None else min(kept, max(residual, self.group - 1))
 
     def plan(self, allowed: int, seen: int, groups: float = 0, *, in_prompt: bool = False) -> Plan:
         """The most tokens whose bytes are allowed, then the largest residual; at least one token.
 
         A run without a gap costs no ordinals, so everything stays as soon as it fits bare.
         """
-        if self.code is None:
-            bare = self.bytes(seen, seen, seen=seen, in_prompt=in_prompt)
-            if bare - self.geometry.n_kv_heads * INDEX_BYTES * seen <= allowed:
-                return Plan(seen, seen)
 
         def spent(kept: int, residual: int = 0) -> int:
             return self.bytes(kept, self.raw(kept, residual), groups, seen=seen, in_prompt=in_prompt)
 
+        if self.code is None and spent(seen) - self.geometry.n_kv_heads * INDEX_BYTES * seen <= allowed:
+            return Plan(seen, seen)
         tokens = max(1, bisect.bisect_right(range(1, seen + 1), allowed, key=spent))
         if self.code is None:
             return Plan(tokens, tokens)
-        residual = self.code.residual
-        while residual and spent(tokens, residual) > allowed:
-            residual = max(residual - self.code.group, 0)
-        return Plan(tokens, residual)
+        return Plan(tokens, self.residual(allowed, partial(spent, tokens)))
+
+    def residual(self, allowed: int, spent: Callable[[int], int]) -> int:
+        """The largest residual that spends no more than is allowed; none where even that is too much."""
+        return self.residuals[max(0, bisect.bisect_right(self.residuals, allowed, key=spent) - 1)]
 
 
 def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int | None = None) -> Cost:
     """The cost of a layer in which this stage decides; None: of one that is only coded."""
     stages = recipe.stages if layer is None else tuple(s for s in recipe.stages if layer in s.layers)
-    is_coded = layer is None or layer in recipe.code_layers
+    code = recipe.code if layer is None or layer in recipe.code_layers else None
     always, in_prompt = observers(stages)
-    fixed, extra = INDEX_BYTES * (geometry.n_kv_heads + 1), INDEX_BYTES
-    if all(s.allocate.is_uniform for s in stages):
-        fixed = 0
-    if any("logw" in s.select.gives | s.act.gives for s in stages):
-        extra += INDEX_BYTES
+    is_weighted = any("logw" in s.select.gives | s.act.gives for s in stages)
+    n_heads, extra = geometry.n_kv_heads, INDEX_BYTES * (1 + is_weighted) + _column_bytes(always)
+    coded = 0.0
+    if code is not None:
+        coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group
+    bounds = 0 if all(s.allocate.is_uniform for s in stages) else INDEX_BYTES * (n_heads + 1)
     return Cost(
         geometry,
-        recipe.code if is_coded else None,
+        code,
         None if stage is None else stage.act,
-        extra + _column_bytes(always),
-        fixed + _stat_bytes(always, geometry),
-        _column_bytes(in_prompt),
-        _stat_bytes(in_prompt, geometry),
+        raw_entry=n_heads * (geometry.entry_bytes + extra),
+        coded_entry=n_heads * (round(coded) + extra),
+        fixed_bytes=bounds + _stat_bytes(always, geometry),
+        prompt_entry=n_heads * _column_bytes(in_prompt),
+        prompt_bytes=_stat_bytes(in_prompt, geometry),
     )
 
 
@@ -169,10 +183,13 @@ def plan_code(cost: Cost, budget: Budget | None, layers: Layers, seen: int, tota
     assert code is not None, "only a coded layer has a residual"
     if budget is None:
         return code.residual
-    allowed, residual = allowed_bytes(budget, layers, cost.geometry, total), code.residual
-    while residual and cost.bytes(seen, cost.raw(seen, residual)) > allowed:
-        residual = max(residual - code.group, 0)
-    least = cost.bytes(seen, cost.raw(seen, residual)) * n_in(layers, cost.geometry)
+    allowed = allowed_bytes(budget, layers, cost.geometry, total)
+
+    def spent(residual: int) -> int:
+        return cost.bytes(seen, cost.raw(seen, residual))
+
+    residual = cost.residual(allowed, spent)
+    least = spent(residual) * n_in(layers, cost.geometry)
     if budget.unit == "B" and least > budget.amount:
         raise ImpossibleBudget(
             f"{code.name} holds {seen} tokens in {_mebibytes(least)} at least, {budget} were allowed; "

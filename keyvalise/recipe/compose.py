@@ -211,6 +211,8 @@ def _check_stage_budget(recipe: Recipe, stage: Stage, geometry: Geometry) -> Non
         )
     if budget.unit == "%":
         return
+    if sum(shares) == 100 and any(isinstance(amount, int) and amount for amount in (act.sinks, act.recent)):
+        raise ImpossibleBudget(f"{words.written(act)} protects more than it keeps, whatever the budget")
     if budget.unit == "tok" and (budget.amount < 1 or budget.amount != int(budget.amount)):
         raise ImpossibleBudget(f"a budget of {budget} is no whole number of tokens; the least is 1tok")
     cost = sizes.cost_of(recipe, stage, geometry)

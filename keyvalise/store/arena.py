@@ -25,7 +25,9 @@ class Arena:
     version: int = 0
 
     @staticmethod
-    def of(shape: tuple[int, int, int], dims: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Arena:
+    def of(
+        shape: tuple[int, int, int], dims: tuple[int, int], dtype: torch.dtype, device: torch.device
+    ) -> Arena:
         """An unwritten arena for (rows, heads, capacity) entries."""
         return Arena(
             torch.empty((*shape, dims[0]), dtype=dtype, device=device),

@@ -64,7 +64,9 @@ class Coded:
         entry = {name: tensor[begin:end] for name, tensor in self.codes.entry.items()}
         if self.group_of is not None:
             groups = self.group_of[begin:end].long()
-            return self.codec.decode(self.env, Codes(entry, self.codes.group), self.env.geometry.dtype, groups)
+            return self.codec.decode(
+                self.env, Codes(entry, self.codes.group), self.env.geometry.dtype, groups
+            )
         size = self.codec.group
         group = {name: tensor[begin // size : end // size] for name, tensor in self.codes.group.items()}
         return self.codec.decode(self.env, Codes(entry, group), self.env.geometry.dtype, None)
@@ -160,12 +162,15 @@ class Coded:
 
     def rows(self, index: Tensor) -> Coded:
         n_heads, bounds = self.shape[1], self.bounds
-        order, counts = [], []
+        order: list[Tensor] = []
+        counts: list[int] = []
         for row in index.tolist():
             order.append(torch.arange(bounds[row * n_heads], bounds[(row + 1) * n_heads]))
             counts += self.counts[row * n_heads : (row + 1) * n_heads]
         # Rows that repeat share no storage, so their groups must not be shared either.
-        return joined([self._only(o, counts[i * n_heads : (i + 1) * n_heads]) for i, o in enumerate(order)], "rows")
+        return joined(
+            [self._only(o, counts[i * n_heads : (i + 1) * n_heads]) for i, o in enumerate(order)], "rows"
+        )
 
     def _only(self, order: Tensor, counts: Sequence[int]) -> Coded:
         return self.picked(order.to(self.ordinals.device), tuple(counts), (1, self.shape[1]))

@@ -21,7 +21,9 @@ def bounds_of(counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(bounds)
 
 
-def padded_index(bounds: Sequence[int], shape: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+def padded_index(
+    bounds: Sequence[int], shape: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
     """(index int64 [B, H, T] into a flat run, live bool [B, H, T]); dead slots point at entry 0."""
     edges = torch.tensor(bounds, device=device)
     lengths = edges[1:] - edges[:-1]

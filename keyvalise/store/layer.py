@@ -29,10 +29,11 @@ def born(n_rows: int, frozen: tuple[Segment, ...] = ()) -> Memory:
 
 def append(memory: Memory, piece: Piece, dtype: torch.dtype, angle: Angle) -> Memory:
     """The memory with a piece's real tokens in its tail; the clock moves on."""
-    before, last = memory.segments, None
-    if before and isinstance(before[-1], Tail):
-        before, last = before[:-1], before[-1]
-    tail = last or Tail.start(piece.k, piece.v, piece.stretch, dtype, angle)
+    before, tail = memory.segments, memory.segments[-1] if memory.segments else None
+    if isinstance(tail, Tail):
+        before = before[:-1]
+    else:
+        tail = Tail.start(piece.k, piece.v, piece.stretch, dtype, angle)
     tail = tail.append(piece.k, piece.v, piece.stretch)
     return replace(memory, segments=(*before, tail), clock=piece.stretch.ends)
 
@@ -57,7 +58,9 @@ def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Ten
     tail = tail.step(k, v, memory.clock)
     clock = tuple([seen + 1 for seen in memory.clock])
     if len(segments) == 1 and shape.dtype is q.dtype and shape.key_dim == shape.value_dim:
-        return attend.alone(q, tail.keys, tail.values, scale=shape.scale), Memory((tail,), memory.stats, clock, memory.prompt)
+        return attend.alone(q, tail.keys, tail.values, scale=shape.scale), Memory(
+            (tail,), memory.stats, clock, memory.prompt
+        )
     queries = Queries(q, Stretch.whole(1, memory.clock), shape, env.rope)
     answers = [segment.attend(queries)[0] for segment in (*segments[:-1], tail)]
     out = attend.merge_all([(answer.out, answer.lse) for answer in answers])[0]
@@ -100,7 +103,9 @@ class Roll:
         live = torch.cat([entries.live for entries in lists], -1)
         lengths = live.sum(-1, dtype=torch.int32)
         order = torch.argsort(~live, dim=-1, stable=True)[..., : int(lengths.max())]
-        return Roll(segments, tuple(e.live.shape[-1] for e in lists), order, _side_by_side(lists, order, lengths))
+        return Roll(
+            segments, tuple(e.live.shape[-1] for e in lists), order, _side_by_side(lists, order, lengths)
+        )
 
     def split(self, values: Tensor, fill: float = 0) -> list[Tensor]:
         """[B, H, T] per compact slot → one [B, H, T_i] per segment."""
@@ -309,13 +314,17 @@ def cropped(memory: Memory, n: int) -> Memory:
     roll = Roll.of(memory)
     edge = torch.tensor(clock, device=roll.entries.live.device)[:, None, None]
     stays = roll.entries.live & (roll.entries.ordinals < edge)
-    memory = replace(memory, clock=clock, prompt=tuple(min(a, b) for a, b in zip(memory.prompt, clock, strict=True)))
+    memory = replace(
+        memory, clock=clock, prompt=tuple(min(a, b) for a, b in zip(memory.prompt, clock, strict=True))
+    )
     return keep(memory, roll, Choice(stays), (True,) * len(clock))
 
 
 def reclaimed(memory: Memory) -> Memory:
     """The same memory, allowed to overwrite what a newer, abandoned value wrote behind its tail."""
-    return replace(memory, segments=tuple(s.reclaimed() if isinstance(s, Tail) else s for s in memory.segments))
+    return replace(
+        memory, segments=tuple(s.reclaimed() if isinstance(s, Tail) else s for s in memory.segments)
+    )
 
 
 def device(memory: Memory) -> torch.device:

@@ -31,7 +31,9 @@ class Ragged:
 
     @property
     def lengths(self) -> Tensor:
-        return torch.tensor(self.run.counts, dtype=torch.int32, device=self.run.keys.device).view(self.run.shape)
+        return torch.tensor(self.run.counts, dtype=torch.int32, device=self.run.keys.device).view(
+            self.run.shape
+        )
 
     def attend(self, queries: Queries) -> tuple[Partial, Ragged]:
         out, lse = attend.ragged(
@@ -70,7 +72,8 @@ class Ragged:
 
     def rows(self, index: Tensor) -> Ragged:
         n_heads = self.run.shape[1]
-        order, counts = [], []
+        order: list[Tensor] = []
+        counts: list[int] = []
         for row in index.tolist():
             begin, end = self.bounds[row * n_heads], self.bounds[(row + 1) * n_heads]
             order.append(torch.arange(begin, end, device=self.run.keys.device))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -113,7 +113,9 @@ class Tail:
 
     def _append_rows(self, arena: Arena, k: Tensor, v: Tensor, stretch: Stretch) -> None:
         longest = max(a + b for a, b in zip(self.lengths_, stretch.counts, strict=True))
-        for row, (begin, lead, n) in enumerate(zip(self.lengths_, stretch.leads, stretch.counts, strict=True)):
+        for row, (begin, lead, n) in enumerate(
+            zip(self.lengths_, stretch.leads, stretch.counts, strict=True)
+        ):
             for buffer, new in ((arena.keys, k), (arena.values, v)):
                 buffer[row, :, begin : begin + n] = new[row, :, lead : lead + n]
                 buffer[row, :, begin + n : longest] = 0
@@ -121,7 +123,7 @@ class Tail:
     def attend(self, queries: Queries) -> tuple[Partial, Tail]:
         """Causal among the latest piece's own entries, full on everything before."""
         q, k = self._turned(queries)
-        options = {"scale": queries.scale, "softcap": queries.softcap}
+        options: dict[str, Any] = {"scale": queries.scale, "softcap": queries.softcap}
         if self.is_even and queries.stretch.is_plain and self.logw is None:
             return Partial(*attend.causal(q, k, self.values, **options)), self
         if q.shape[2] == 1 and queries.stretch.is_plain:
@@ -131,18 +133,24 @@ class Tail:
     def _attend_rows(self, q: Tensor, k: Tensor, queries: Queries) -> Partial:
         """Row by row: without padding there is nothing to mask but the future."""
         out, lse = attend.empty(q, self.arena.values.shape[3])
-        options = {"scale": queries.scale, "softcap": queries.softcap}
+        options: dict[str, Any] = {"scale": queries.scale, "softcap": queries.softcap}
         stretch = queries.stretch
-        for row, (lead, n, length) in enumerate(zip(stretch.leads, stretch.counts, self.lengths_, strict=True)):
+        for row, (lead, n, length) in enumerate(
+            zip(stretch.leads, stretch.counts, self.lengths_, strict=True)
+        ):
             if n == 0:
                 continue
             own = (slice(row, row + 1), slice(None), slice(lead, lead + n))
             rows = slice(row, row + 1)
             past = length - n if self.logw is not None else 0
-            part = attend.causal(q[own], k[rows, :, past:length], self.values[rows, :, past:length], **options)
+            part = attend.causal(
+                q[own], k[rows, :, past:length], self.values[rows, :, past:length], **options
+            )
             if past:
                 bias = self._weights()[rows, :, None, :past]
-                before = attend.dense(q[own], k[rows, :, :past], self.values[rows, :, :past], bias=bias, **options)
+                before = attend.dense(
+                    q[own], k[rows, :, :past], self.values[rows, :, :past], bias=bias, **options
+                )
                 part = attend.merge(before, part)
             out[row, :, lead : lead + n], lse[row, :, lead : lead + n] = part[0][0], part[1][0]
         return Partial(out, lse)
@@ -156,14 +164,18 @@ class Tail:
     def _bias(self) -> Tensor:
         """Log-weights, and −inf behind every row's length; [B, H | 1, 1, T]."""
         device = self.arena.keys.device
-        dead = torch.arange(self.longest, device=device) >= torch.tensor(self.lengths_, device=device)[:, None]
+        dead = (
+            torch.arange(self.longest, device=device) >= torch.tensor(self.lengths_, device=device)[:, None]
+        )
         bias = torch.zeros(dead.shape, device=device).masked_fill(dead, float("-inf"))[:, None, None]
         return bias if self.logw is None else bias + self._weights()[:, :, None]
 
     def _turned(self, queries: Queries) -> tuple[Tensor, Tensor]:
         if self.angle == "absolute":
             return queries.q, self.keys
-        assert queries.rope is not None, "slot angles are refused without rotary positions when a recipe is built"
+        assert queries.rope is not None, (
+            "slot angles are refused without rotary positions when a recipe is built"
+        )
         ordinals = self._ordinals()
         slots = torch.arange(self.longest, device=ordinals.device)
         keys = rope.shift(self.keys, slots - ordinals, queries.rope)

@@ -239,7 +239,6 @@ class Memory:
     prompt: tuple[int, ...]
 
 
-
 @dataclass(frozen=True)
 class Call:
     """What one layer meets in one forward call.

@@ -52,7 +52,11 @@ class Geometry:
 
         is_latent   the cache holds one latent and one rotary key for all heads (multi-head latent attention)
         """
-        text = config.get_text_config(decoder=True) if callable(getattr(config, "get_text_config", None)) else config
+        text = (
+            config.get_text_config(decoder=True)
+            if callable(getattr(config, "get_text_config", None))
+            else config
+        )
         n_query = int(text.num_attention_heads)
         n_kv = getattr(text, "num_key_value_heads", None) or n_query
         head = getattr(text, "head_dim", None) or int(text.hidden_size) // n_query

@@ -44,10 +44,17 @@ VOCABULARY = HOST_GIVES | {
 
 
 def arg(
-    default: Any, *, low: float | None = None, high: float | None = None, choices: tuple[Any, ...] = (), doc: str = ""
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] = (),
+    doc: str = "",
 ) -> Any:
     """A field of a part with its allowed range, checked when a recipe is built."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "choices": choices, "doc": doc})
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "choices": choices, "doc": doc}
+    )
 
 
 def allowed(field: dataclasses.Field[Any]) -> str:
@@ -117,6 +124,10 @@ class Observer(Protocol):
     @property
     def columns(self) -> frozenset[str]: ...
 
+    def stat_bytes(self, geometry: Geometry) -> int:
+        """Bytes of its statistics for one row in one layer; every column costs 4 bytes per entry."""
+        ...
+
     def init(self, env: Env, n_rows: int, device: Any) -> dict[str, Tensor]:
         """Statistics of a memory that has seen nothing, name → [B, …]."""
         ...
@@ -154,7 +165,9 @@ class Allocate(Part, Protocol):
     binding: ClassVar[Literal["exact", "demanded", "layout"]]
     is_uniform: ClassVar[bool]
 
-    def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor: ...
+    def allocate(
+        self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor
+    ) -> Tensor: ...
 
 
 class Select(Part, Protocol):

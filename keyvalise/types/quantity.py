@@ -10,7 +10,9 @@ from typing import Literal
 from keyvalise.types.errors import RecipeError
 
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_BUDGET = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|tok|B|KiB|MiB|GiB)(?P<prompt>\s+of\s+prompt)?$")
+_BUDGET = re.compile(
+    r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|tok|B|KiB|MiB|GiB)(?P<prompt>\s+of\s+prompt)?$"
+)
 
 
 def plain(number: float) -> str:

@@ -57,10 +57,6 @@ class Writable(Segment, Protocol):
         """Its entries, padded to the longest head."""
         ...
 
-    def take(self, keep: Tensor) -> Writable | None:
-        """Only the entries where keep [B, H, T] is true, with columns, log-weights and ordinals; None if empty."""
-        ...
-
     def with_columns(self, columns: Mapping[str, Tensor]) -> Writable:
         """The same entries with exactly these columns [B, H, T]."""
         ...

@@ -20,7 +20,9 @@ class Span:
     n: int  # real tokens of the call
     prompt_end: int | None = None  # ordinal after which decoding begins; None: the call has no prompt end
     chunk: int | None = None  # extra prompt ends every `chunk` ordinals
-    total: int = 0  # tokens of the whole prompt where the caller has said so; shares refer to it from the start
+    total: int = (
+        0  # tokens of the whole prompt where the caller has said so; shares refer to it from the start
+    )
     is_prompt: bool = True  # phase of tokens before `prompt_end`, or of all when there is none
 
     def phase(self, ordinal: int) -> Phase:

@@ -62,7 +62,13 @@ DENSE = ("deepseek_v3", "falcon", "bloom")
 def tiny(family: str, dtype: torch.dtype = torch.float32) -> Any:
     """A random model of a family in evaluation mode, the same one at every call."""
     config_name, model_name, arguments = CONFIGS[family]
-    settings = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None, "initializer_range": 0.2, **arguments}
+    settings = {
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": None,
+        "initializer_range": 0.2,
+        **arguments,
+    }
     config = getattr(hf, config_name)(**settings)
     torch.manual_seed(7)
     model = getattr(hf, model_name)(config).to(dtype).eval()

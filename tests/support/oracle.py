@@ -1,101 +1,82 @@
-"""The full cache with dropped entries masked out: what any recipe that only drops must equal.
+"""The full cache with dropped entries masked out: what any recipe that only drops or weighs must equal.
 
-It needs no trained weights: the same calls run through transformers' own cache, and a mask per layer, row and head
+It needs no trained weights: the same calls run through transformers' own cache, and a bias per layer, row and head
 hides exactly the tokens that the recipe's cache no longer held when the call began.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from keyvalise import KVCache, detach
 from keyvalise.host import attention as host
+from tests.support import drive
+from tests.support.drive import Call, Kept
 
 NAME = "keyvalise_oracle"
-Kept = dict[int, list[list[list[int]]]]
+HIDDEN = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
-class Call:
-    """One forward: ids [B, S], the 2D mask so far [B, columns], position ids [B, S]."""
+class Before:
+    """What every handled layer held when a call began, and the log-weights of it."""
 
-    ids: torch.Tensor
-    mask: torch.Tensor
-    positions: torch.Tensor
-
-
-def calls(ids: torch.Tensor, mask: torch.Tensor, widths: list[int]) -> list[Call]:
-    """Cut ids [B, T] with a padding mask into forwards of these widths."""
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    out, begin = [], 0
-    for width in widths:
-        end = begin + width
-        out.append(Call(ids[:, begin:end], mask[:, :end], positions[:, begin:end]))
-        begin = end
-    return out
+    kept: Kept
+    logw: dict[int, list[list[list[float]]] | None]
 
 
-def through(model: Any, cache: Any, steps: list[Call]) -> tuple[list[torch.Tensor], list[Kept]]:
-    """(logits of every call, what every handled layer held when the call began)."""
-    logits, kept = [], []
-    for step in steps:
-        layers = cache.shared.layers if isinstance(cache, KVCache) else {}
-        kept.append({i: cache.kept_positions(i) for i in layers})
-        with torch.no_grad():
-            out = model(step.ids, attention_mask=step.mask, position_ids=step.positions, past_key_values=cache)
-        logits.append(out.logits)
-    return logits, kept
+def through(model: Any, cache: KVCache, calls: Sequence[Call]) -> tuple[list[Tensor], list[Before]]:
+    """(logits of every call, what was held when it began)."""
+    logits, before = [], []
+    for call in calls:
+        before.append(Before(drive.held(cache), drive.weights(cache)))
+        logits += drive.run(model, cache, [call]).logits
+    return logits, before
 
 
-def masked(model: Any, steps: list[Call], kept: list[Kept]) -> list[torch.Tensor]:
-    """Logits of the full cache where every layer and head sees only what `kept` lists, and the call's own tokens."""
+def masked(model: Any, calls: Sequence[Call], before: Sequence[Before]) -> list[Tensor]:
+    """Logits of the full cache where every layer and head sees only what was held, and the call's own tokens."""
     detach(model)
     config = model.config.get_text_config(decoder=True)
-    before, config._attn_implementation = config._attn_implementation, NAME
-    _state.base = before
+    _state.base, config._attn_implementation = config._attn_implementation, NAME
     cache, logits = DynamicCache(config=model.config), []
     try:
-        for step, held in zip(steps, kept, strict=True):
-            _state.visible = {layer: _visible(step, lists) for layer, lists in held.items()}
-            with torch.no_grad():
-                out = model(step.ids, attention_mask=step.mask, position_ids=step.positions, past_key_values=cache)
-            logits.append(out.logits)
+        for call, was in zip(calls, before, strict=True):
+            _state.bias = {i: _bias(call, heads, was.logw[i]) for i, heads in was.kept.items()}
+            logits += drive.run(model, cache, [call]).logits
     finally:
-        config._attn_implementation = before
+        config._attn_implementation = _state.base
     return logits
 
 
-def real(step: Call) -> torch.Tensor:
-    """bool [B, S]: the call's columns that are not padding."""
-    return step.mask[:, -step.ids.shape[1] :].bool()
-
-
-def _visible(step: Call, lists: list[list[list[int]]]) -> torch.Tensor | None:
-    """bool [B, H, S, columns], or None before anything was held."""
-    if not lists:
+def _bias(call: Call, kept: list[list[list[int]]], logw: list[list[list[float]]] | None) -> Tensor | None:
+    """float [B, H, S, columns], or None before anything was held."""
+    if not kept:
         return None
-    n_rows, n_columns = step.mask.shape
-    width = step.ids.shape[1]
-    ordinals = step.mask.cumsum(-1) - 1
-    seen = torch.zeros((n_rows, len(lists[0]), n_columns), dtype=torch.bool)
-    for row, heads in enumerate(lists):
+    (n_rows, n_columns), width = call.mask.shape, call.ids.shape[1]
+    ordinals = (call.mask.cumsum(-1) - 1).masked_fill(call.mask == 0, -1)
+    bias = torch.full((n_rows, len(kept[0]), width, n_columns), HIDDEN)
+    for row, heads in enumerate(kept):
+        lead = n_columns - int(call.mask[row].sum())
+        assert int(ordinals[row, -1]) == n_columns - lead - 1, "rows are padded at the left"
         for head, held in enumerate(heads):
-            seen[row, head] = torch.isin(ordinals[row], torch.tensor(held)) & step.mask[row].bool()
-    seen[..., -width:] = False
-    own = torch.ones(width, width, dtype=torch.bool).tril()[None] & real(step)[:, None]
-    visible = seen[:, :, None].repeat(1, 1, width, 1)
-    visible[..., -width:] = own[:, None]
-    return visible
+            weight = torch.zeros(len(held)) if logw is None else torch.tensor(logw[row][head])
+            bias[row, head, :, torch.tensor(held, dtype=torch.long) + lead] = weight
+    own = torch.ones(width, width, dtype=torch.bool).tril()[None] & call.real[:, None]
+    bias[..., -width:] = torch.where(own, 0.0, HIDDEN)[:, None]
+    return bias
 
 
 class _State:
     base: str = "sdpa"
-    visible: dict[int, torch.Tensor | None] = {}
+    bias: dict[int, Tensor | None] = {}  # noqa: RUF012
 
 
 _state = _State()
@@ -108,8 +89,8 @@ def _mask(*, config: Any, **arguments: Any) -> host.MaskInfo:
 
 
 def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
-    visible = _state.visible.get(module.layer_idx)
-    if visible is None:
+    bias = _state.bias.get(module.layer_idx)
+    if bias is None:
         base = attention_mask.base if isinstance(attention_mask, host.MaskInfo) else attention_mask
         host._before[id(module.config)] = _state.base
         try:
@@ -117,16 +98,17 @@ def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: An
         finally:
             host._before.pop(id(module.config))
     group = query.shape[1] // key.shape[1]
-    scores = torch.matmul(query.float(), key.float().repeat_interleave(group, 1).transpose(-1, -2)) * options["scaling"]
+    logits = torch.matmul(query.float(), key.float().repeat_interleave(group, 1).transpose(-1, -2))
+    logits = logits * options["scaling"]
     if options.get("softcap"):
-        scores = torch.tanh(scores / options["softcap"]) * options["softcap"]
-    shown = visible.repeat_interleave(query.shape[1] // visible.shape[1], 1)
-    scores = scores.masked_fill(~shown, torch.finfo(torch.float32).min)
+        logits = torch.tanh(logits / options["softcap"]) * options["softcap"]
+    shown = bias.repeat_interleave(query.shape[1] // bias.shape[1], 1)
+    logits = torch.where(shown == HIDDEN, HIDDEN, logits + shown)
     if options.get("s_aux") is not None:
-        sinks = options["s_aux"].float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
-        weights = torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
+        sinks = options["s_aux"].float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        weights = torch.cat([logits, sinks], -1).softmax(-1)[..., :-1]
     else:
-        weights = scores.softmax(-1)
+        weights = logits.softmax(-1)
     out = torch.matmul(weights, value.float().repeat_interleave(group, 1))
     return out.to(query.dtype).transpose(1, 2).contiguous(), None
 

@@ -1,0 +1,90 @@
+"""The one table of recipes that every law runs over: the catalogue at sizes that a tiny model can show.
+
+A new entry of the catalogue is in the table by itself; only what no single entry shows is written out here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import keyvalise
+from keyvalise.recipe import catalogue
+from keyvalise.types.when import Every
+
+SMALL: dict[str, int] = {"window": 7, "residual": 8, "group": 8}
+"""Arguments of recipes that are cut down to texts of some sixty tokens, wherever a recipe has them."""
+
+BUDGET = "40%"
+
+VARIANTS = {
+    "knorm_every": "knorm(every=5) @ 13tok",
+    "keydiff_anywhere": "at prompt, every 4: keydiff > drop(sinks=2) @ 17tok",
+    "snapkv_adaptive_int4": "snapkv(window=7) > adaptive > int4(residual=8, group=8) @ 30%",
+    "adakv_every_kivi": "adakv(window=7, every=3) > kivi(8, group=8, residual=16) @ 60%",
+    "h2o_tokens": "h2o @ 20tok",
+    "tova_kivi": "tova > kivi(8, group=8, residual=0) @ 40%",
+    "weighted_adaptive": "weighted_random > adaptive @ 40%",
+    "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
+}
+"""Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, ranges of layers."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe under a name; `arguments` are those of a catalogue's entry, None for a composition."""
+
+    name: str
+    text: str
+    arguments: frozenset[str] | None = None
+
+    @cached_property
+    def recipe(self) -> keyvalise.Recipe:
+        return keyvalise.Recipe.parse(self.text)
+
+    @property
+    def drops(self) -> bool:
+        return bool(self.recipe.stages)
+
+    @property
+    def codes(self) -> bool:
+        return self.recipe.code is not None
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it can decide while decoding."""
+        return any(stage.decodes for stage in self.recipe.stages)
+
+    @property
+    def rhythm(self) -> int | None:
+        """The n of stages that act every n tokens wherever they stand, and so cut prompts too."""
+        everywhere = [when for stage in self.recipe.stages for when in stage.when if when.phase is None]
+        return next((when.n for when in everywhere if isinstance(when, Every)), None)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether entries may carry log-weights."""
+        return any("logw" in part.gives for part in self.recipe.parts)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws lots."""
+        return bool({"random", "sample"} & {part.name for part in self.recipe.parts})
+
+    def with_budget(self, budget: str) -> str:
+        """The same recipe under another budget; codes alone have none."""
+        return f"{self.text.partition(' @')[0]} @ {budget}" if self.drops else self.text
+
+
+def of_catalogue(name: str, budget: str = BUDGET, **arguments: int | float) -> Case:
+    """An entry of the catalogue with small arguments, under a budget if it drops."""
+    published = catalogue.recipe(name)
+    settings = {**{k: v for k, v in SMALL.items() if k in published.arguments}, **arguments}
+    text = name + (f"({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else "")
+    if keyvalise.Recipe.parse(text).stages:
+        text += f" @ {budget}"
+    return Case(name, text, frozenset(published.arguments))
+
+
+CATALOGUE = tuple(of_catalogue(name) for name in keyvalise.recipes())
+CASES = (*CATALOGUE, *(Case(name, text) for name, text in VARIANTS.items()))
