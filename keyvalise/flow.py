@@ -2,10 +2,10 @@
 
     append → attend → observe → decide → settle
 
-A call is cut into pieces at the absolute positions where stages act; every piece runs down the river once. A memory
-is a value: `advance` returns a new one and changes nothing it was given. This page knows the order of things, the
-loop over pieces and the loop over stages. It knows no tensor mathematics (`ops/`), no representation (`store/`),
-no method by name (the parts come in through the recipe), no model and no file.
+A call is cut into pieces at the absolute positions where stages act; every piece runs down the river once. A
+memory is a value: `advance` returns a new one and changes nothing it was given. This page knows the order of
+things, the loop over pieces and the loop over stages. It knows no tensor mathematics (`ops/`), no
+representation (`store/`), no method by name (the parts come in through the recipe), no model and no file.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Measuring recipes: documents, one shared prefill, right answers, attention-output error, bytes, time, a report."""
+"""Measuring recipes: one shared prefill, right answers, attention-output error, bytes, time, a report."""

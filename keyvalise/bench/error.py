@@ -1,7 +1,7 @@
 """Attention-output error: how far a recipe's attention lies from the full cache's, layer by layer.
 
-Along the full-cache run: the question and the full cache's answer are fed to the model, whose own course the full
-cache decides; every other cache meets the same queries, keys and values, so no layer inherits another's error.
+Along the full-cache run: the question and the full cache's answer are fed to the model, whose course the
+full cache decides; every other cache meets the same queries, keys and values, so no layer inherits an error.
 """
 
 from __future__ import annotations

@@ -9,6 +9,6 @@ from keyvalise.reference import MODEL_FOLDER
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row per task, kind and length: task, kind, tokens, accuracy …; nothing where no table was shipped."""
+    """One row per task, kind and length: task, kind, tokens, accuracy …; none where no table was shipped."""
     table = MODEL_FOLDER / "heldout.json"
     return list(json.loads(table.read_text("utf-8"))) if table.is_file() else []

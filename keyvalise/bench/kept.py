@@ -1,4 +1,4 @@
-"""Which tokens a cache has kept, in numbers small enough for a file: shares along the text, counts per head."""
+"""Which tokens a cache has kept, in few numbers: shares along the text, counts per head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NUMBERS = 20_000
 
 
 def summary(cache: KVCache) -> dict[str, Any]:
-    """`entries` [layer][kv head] counts and `kept` [layer][kv head][bin] shares of row 0, or nothing to tell."""
+    """Of row 0: `entries` [layer][kv head] counts, `kept` [layer][kv head][bin] shares; or nothing."""
     positions = [rows[0] for rows in map(cache.kept_positions, cache.shared.layers) if rows]
     if not positions:
         return {}

@@ -1,7 +1,7 @@
-"""One document under many recipes: read once, ask every cache the same questions, look what it holds and lost.
+"""One document under many recipes: read once, ask every cache the same questions, look what it holds.
 
-The compressed text is the document alone, unless the settings say query-aware; then every question is read together
-with its own copy of the document, all but its last token, and the cache answers from what it kept.
+The compressed text is the document alone, unless the settings say query-aware; then every question is read
+together with its own copy of the document, all but its last token, and the cache answers from what it kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Bench:
-    """A model, its tokenizer and how to measure; `is_exact`: an answer must end where the expected one ends."""
+    """A model, its tokenizer and how to measure; `is_exact`: an answer must end where it is expected to."""
 
     model: Any
     tokenizer: Any
@@ -41,8 +41,8 @@ class Bench:
 
     def run(self, plan: Plan, done: set[str]) -> Iterator[Result]:
         """Results of all cases whose key is not in `done`, document by document."""
-        # Layers and what they share know each other, so dropped caches wait for the collector. What exists now
-        # stays, and leaving it out makes collecting quick.
+        # Layers and what they share know each other, so dropped caches wait for the collector. What exists
+        # now stays, and leaving it out makes collecting quick.
         gc.freeze()
         try:
             for document in plan.documents:
@@ -66,14 +66,15 @@ class Bench:
         caches, refused = self.caches(texts)
         for text, reason in refused.items():
             yield replace(blank[text], refused=reason)
-        measure = self._aware if self.settings.query_aware else self._alone
-        for text, result in measure(caches, laid.document, asked, blank):
-            given = result.answers
-            right = tuple(is_right(*pair, self.is_exact) for pair in zip(given, task.answers, strict=True))
+        sitting = self._aware if self.settings.query_aware else self._sitting
+        for result in sitting(caches, laid.document, asked, blank):
+            right = tuple(
+                is_right(*pair, self.is_exact) for pair in zip(result.answers, task.answers, strict=True)
+            )
             yield replace(result, right=right, n_tokens=laid.document.shape[1])
 
     def caches(self, texts: Sequence[str]) -> tuple[dict[str, KVCache], dict[str, str]]:
-        """A fresh cache per recipe, the full one first whether asked for or not; and why others are impossible."""
+        """A fresh cache per recipe, the full one first, asked for or not; and why others are impossible."""
         made, refused = {FULL: self._cache(FULL)}, {}
         for text in texts:
             try:
@@ -88,68 +89,43 @@ class Bench:
             self.model, text, dtype=settings.dtype, prefill_chunk=settings.prefill_chunk, seed=settings.seed
         )
 
-    def _alone(
-        self, caches: dict[str, KVCache], document: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
-    ) -> Iterator[tuple[str, Result]]:
-        """The document is compressed alone; the questions are asked as forks."""
-        reads = dict(zip(caches, prefill.read_all(self.model, document, list(caches.values())), strict=True))
-        full = self.ask(caches[FULL], document, asked)
+    def _sitting(
+        self, caches: dict[str, KVCache], context: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
+    ) -> Iterator[Result]:
+        """Every cache reads the context, then answers the questions as forks; results of those in `blank`."""
+        reads = prefill.read_all(self.model, context, list(caches.values()))
+        full = self.ask(caches[FULL], context, asked)
         gaps = self.errors(list(caches.values()), [[*q, *a] for q, a in zip(asked, full, strict=True)])
-        for (text, cache), gap in zip(caches.items(), gaps, strict=True):
+        for (text, cache), read, gap in zip(caches.items(), reads, gaps, strict=True):
             if text not in blank:
                 continue
             gc.collect()
             with speed.PeakRss() as peak:
-                tokens = self.ask(cache, document, asked)
-            rate = speed.decode_tokens_per_s(self.model, cache, asked[0][0])
-            yield (
-                text,
-                replace(
-                    blank[text],
-                    **holdings(cache),
-                    answers=self.words(tokens),
-                    error=gap,
-                    prefill_s=reads[text].prefill_s,
-                    decode_tokens_per_s=rate,
-                    peak_rss_bytes=peak.n_bytes,
-                ),
+                tokens = self.ask(cache, context, asked)
+            yield replace(
+                blank[text],
+                **holdings(cache),
+                answers=self.words(tokens),
+                error=gap,
+                prefill_s=read.prefill_s,
+                decode_tokens_per_s=speed.decode_tokens_per_s(self.model, cache, asked[0][0]),
+                peak_rss_bytes=peak.n_bytes,
             )
 
     def _aware(
         self, caches: dict[str, KVCache], document: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
-    ) -> Iterator[tuple[str, Result]]:
-        """Document and question are compressed together, question by question; bytes are the first question's."""
-        wanted = [text for text in caches if text in blank]
-        answers: dict[str, list[tuple[int, ...]]] = {text: [] for text in wanted}
-        gaps: dict[str, list[float]] = {text: [] for text in wanted}
-        found: dict[str, Result] = {}
+    ) -> Iterator[Result]:
+        """One sitting per question, which is part of the context; bytes and times are the first sitting's."""
+        found: dict[str, list[Result]] = {text: [] for text in caches if text in blank}
         for question in asked:
-            caches = self.caches(wanted)[0]
             head = torch.tensor([list(question[:-1])], dtype=document.dtype, device=document.device)
-            context, last = torch.cat([document, head], 1), question[-1:]
-            reads = dict(
-                zip(caches, prefill.read_all(self.model, context, list(caches.values())), strict=True)
-            )
-            full = self.ask(caches[FULL], context, [last])[0]
-            errors = dict(zip(caches, self.errors(list(caches.values()), [[*last, *full]]), strict=True))
-            for text in wanted:
-                gc.collect()
-                with speed.PeakRss() as peak:
-                    answers[text] += self.ask(caches[text], context, [last])
-                if errors[text] is not None:
-                    gaps[text].append(errors[text])
-                if text not in found:
-                    rate = speed.decode_tokens_per_s(self.model, caches[text], last[0])
-                    found[text] = replace(
-                        blank[text],
-                        **holdings(caches[text]),
-                        prefill_s=reads[text].prefill_s,
-                        decode_tokens_per_s=rate,
-                        peak_rss_bytes=peak.n_bytes,
-                    )
-        for text in wanted:
-            mean = sum(gaps[text]) / len(gaps[text]) if gaps[text] else None
-            yield text, replace(found[text], answers=self.words(answers[text]), error=mean)
+            context = torch.cat([document, head], 1)
+            for result in self._sitting(self.caches(list(found))[0], context, [question[-1:]], blank):
+                found[result.recipe].append(result)
+        for results in found.values():
+            gaps = [result.error for result in results if result.error is not None]
+            mean = sum(gaps) / len(gaps) if gaps else None
+            yield replace(results[0], answers=tuple(r.answers[0] for r in results), error=mean)
 
     def ask(self, cache: KVCache, context: Tensor, asked: Sequence[Ids]) -> list[tuple[int, ...]]:
         """Greedy answers, as many questions at once as copies of the cache fit into MOST_BYTES."""

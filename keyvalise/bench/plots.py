@@ -43,9 +43,13 @@ def accuracy(table: Sequence[Row]) -> Any:
         hoverlabel={"align": "left"},
     )
     figure.update_xaxes(
-        type="log", title="bytes, share of a 16-bit full cache", tickformat="~%", showgrid=True, gridcolor="#eceff2",
+        type="log",
+        title="bytes, share of a 16-bit full cache",
+        tickformat="~%",
         tickvals=[0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1],
-    )  # fmt: skip
+        showgrid=True,
+        gridcolor="#eceff2",
+    )
     figure.update_yaxes(
         title="right answers", tickformat=".0%", range=[-0.03, 1.05], showgrid=True, gridcolor="#eceff2"
     )

@@ -1,7 +1,7 @@
 """One prefill for many recipes: every layer is asked once and remembers in every recipe's way.
 
-A prompt's attention is exact as long as no recipe cuts inside it, so all recipes see the same queries, keys and
-values, and the model need run only once. Recipes with cuts inside the prompt read it on their own.
+A prompt's attention is exact as long as no recipe cuts inside it, so all recipes see the same queries, keys
+and values, and the model need run only once. Recipes with cuts inside the prompt read it on their own.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Once(Seam):
 
 
 class FanLayer(CacheLayerMixin):
-    """Hands one handle to the model and the call behind it to one layer of every cache; the first one answers."""
+    """Hands the call behind its one handle to a layer of every cache; the first one answers."""
 
     is_sliding = False
     is_croppable = True

@@ -14,13 +14,15 @@ from keyvalise.bench.results import Result
 from keyvalise.bench.summary import Row
 
 STYLE = """
-:root { color-scheme: light; --ink: #20262e; --faint: #6b7785; --line: #e3e7ec; --tint: #f5f7f9; --mark: #0b6e99 }
+:root { color-scheme: light; --ink: #20262e; --faint: #6b7785; --line: #e3e7ec; --tint: #f5f7f9;
+        --mark: #0b6e99 }
 * { box-sizing: border-box }
 body { font: 15px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color: var(--ink); background: #fff;
        max-width: 1080px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
 h1 { font-size: 1.7rem; margin: 0 0 .4rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .5rem }
-p { margin: .4rem 0; max-width: 75ch } .faint { color: var(--faint) } .best { font-weight: 600; color: var(--mark) }
-.wide { overflow-x: auto } code { background: var(--tint); padding: .1em .35em; border-radius: 4px; font-size: .92em }
+p { margin: .4rem 0; max-width: 75ch } .faint { color: var(--faint) }
+.best { font-weight: 600; color: var(--mark) } .wide { overflow-x: auto }
+code { background: var(--tint); padding: .1em .35em; border-radius: 4px; font-size: .92em }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; width: 100% }
 th, td { padding: .32rem .55rem; text-align: right; border-bottom: 1px solid var(--line) }
 td { white-space: nowrap } th { color: var(--faint); font-weight: 600; vertical-align: bottom }
@@ -72,8 +74,8 @@ def _lead(results: Sequence[Result], table: Sequence[Row]) -> list[str]:
     documents = {str(result.document): result.document for result in results}
     lengths = sorted({document["tokens"] for document in documents.values()})
     aware = (
-        "<strong>Query-aware</strong>: every question was compressed together with the document, so these figures "
-        "cannot be compared with those of a cache that is made once and asked many things."
+        "<strong>Query-aware</strong>: every question was compressed together with the document, so these "
+        "figures cannot be compared with those of a cache that is made once and asked many things."
         if settings["query_aware"]
         else "Every cache was made from the document alone; no question was seen before the compression."
     )
@@ -104,10 +106,10 @@ def _results(table: Sequence[Row]) -> str:
         for row in table
     ]
     note = (
-        "Share: of the keys and values of a 16-bit full cache. Loss: right answers lost of those the full cache gave. "
-        "Attention error: mean of ‖o − o_full‖ / ‖o_full‖ over layers, heads and the tokens of questions and answers "
-        "along the full-cache run. Prefill: the shared forward with this recipe's own work alone; decode: one row, "
-        "median step; peak RSS: of the whole process while this row answered."
+        "Share: of the keys and values of a 16-bit full cache. Loss: right answers lost, of those the full "
+        "cache gave. Attention error: mean of ‖o − o_full‖ / ‖o_full‖ over layers, heads and the tokens of "
+        "questions and answers along the full-cache run. Prefill: the shared forward with this recipe's own "
+        "work alone; decode: one row, median step; peak RSS: of the whole process while this row answered."
     )
     return html_table(HEADS, rows, "results") + f'<p class="faint">{note}</p>'
 
@@ -193,7 +195,8 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -
         + "</tr>"
         for row in rows
     )
-    return f'<div class="wide"><table id="{name}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    rows_html = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="wide"><table id="{name}">{rows_html}</table></div>'
 
 
 def _count(n: int, word: str) -> str:

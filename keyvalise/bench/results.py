@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,9 +17,10 @@ from keyvalise.types.errors import InputError
 class Result:
     """One recipe on one document.
 
-    Units   *_bytes bytes; share of a 16-bit full cache's keys and values, 0-1; error relative; prefill_s seconds
-    right   per question;  refused: why the recipe cannot be built here, all else is then empty
-    kept    [layer][kv head][bin] share of the tokens kept along the document, 0-1; entries: kept per layer and head
+    Units    *_bytes bytes; share 0-1 of a 16-bit full cache's keys and values; prefill_s seconds
+    right    per question;  refused: why the recipe cannot be built here, all else is then empty
+    kept     [layer][kv head][bin] share 0-1 of the tokens kept along the document
+    entries  [layer][kv head] tokens kept
     """
 
     key: str
@@ -62,16 +64,16 @@ class Results:
     def __init__(self, path: Path, *, is_fresh: bool = False):
         self.path = path
         self.known: dict[str, Result] = {}
+        self._end: int | None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = path.read_bytes() if path.exists() else b""
-            end = 0 if is_fresh else whole.rfind(b"\n") + 1
-            # Also the test that the file can be written, before any measuring.
-            with path.open("ab") as file:
-                file.truncate(end)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+            whole = path.read_bytes() if path.exists() and not is_fresh else b""
         except OSError as error:
             raise InputError(f"cannot write results to {path}: {error.strerror or error}") from None
-        for number, line in enumerate(whole[:end].decode("utf-8", "replace").splitlines(), 1):
+        self._end = whole.rfind(b"\n") + 1
+        for number, line in enumerate(whole[: self._end].decode("utf-8", "replace").splitlines(), 1):
             try:
                 result = Result.from_json(line)
             except (ValueError, TypeError, KeyError):
@@ -81,8 +83,11 @@ class Results:
             self.known[result.key] = result
 
     def add(self, result: Result) -> None:
-        """Append one line; it is on the disk when this returns."""
+        """Append one line; it is on the disk when this returns. The first one overwrites what was torn."""
         with self.path.open("ab") as file:
+            if self._end is not None:
+                file.truncate(self._end)
+                self._end = None
             file.write(result.to_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -41,7 +41,7 @@ def paired_loss(base: Sequence[bool], other: Sequence[bool]) -> Interval:
     """How much smaller the share of right answers became, base − other, asked the same questions.
 
     Formula   b = base right and other wrong, c = the reverse, n = all
-              value = (b − c) / n;  interval around (b − c) / (n + 2) with Laplace's extra half in b and c each
+              value = (b − c) / n;  interval: Wald's with one more in b, one more in c, two more in n
     Paper     Bonett and Price 2012, adjusted Wald interval for paired shares
     Raises    ValueError for no questions, or lists of different length
     """

@@ -19,8 +19,8 @@ class Row:
     """One recipe over all documents that it and the full cache were measured on.
 
     Units   held_bytes and share: mean over documents; times: medians; peak_rss_bytes: largest
-    loss    share of right answers lost against the full cache on the same questions, as a part of its own share;
-            loss_low, loss_high: 95 % interval of the difference in shares
+    loss    1 − right / right of the full cache, on the same questions
+            loss_low, loss_high: 95 % interval of the difference of the two shares of right answers
     """
 
     recipe: str
@@ -95,7 +95,7 @@ def _row(text: str, found: Sequence[Result], full: Sequence[Result]) -> Row:
 
 
 def fewest(table: Sequence[Row], losses: Sequence[float] = LOSSES) -> dict[float, Row | None]:
-    """For every loss the row with the fewest bytes that loses at most that much; `full` itself does not count."""
+    """For every loss the row with the fewest bytes that loses at most that much; `full` does not count."""
     found: dict[float, Row | None] = {}
     for loss in losses:
         fits = [row for row in table if row.recipe != FULL and row.loss <= loss + 1e-12]

@@ -13,7 +13,9 @@ from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
 from keyvalise.types.errors import InputError
 
-EXAMPLE = "Example: keyvalise bench --recipes snapkv,expected,kivi --budgets 25%,10% --tasks needle,records --out results"
+EXAMPLE = (
+    "Example: keyvalise bench --recipes snapkv,keydiff,kivi --budgets 25%,10% --tasks needle --out results"
+)
 
 
 @app.command(epilog=EXAMPLE)
@@ -52,8 +54,8 @@ def bench(
 ) -> None:
     """Measure recipes: bytes, right answers, attention-output error, speed.
 
-    The compressed text is the document alone: no task line, no instruction, no question. One prefill per document
-    serves all recipes. A run that was interrupted goes on where it stopped when the same command is given again.
+    The compressed text is the document alone: no task line, no instruction, no question. One prefill per
+    document serves all recipes. An interrupted run goes on where it stopped when the command is given again.
     """
     from keyvalise.bench import plan
     from keyvalise.bench.measure import Bench

@@ -54,8 +54,8 @@ def demo(
 ) -> None:
     """Compress a generated document in many ways, ask questions, and show what it cost and what it lost.
 
-    The embedded model reads a document of 4,096 tokens once; the full cache and ten recipes at 25 % and 10 % of the
-    bytes of a 16-bit cache answer the same questions. Prints a table and writes a report to open in a browser.
+    The embedded model reads documents of 4,096 tokens once; the full cache and ten recipes at 25 % and 10 %
+    of the bytes of a 16-bit cache answer the same questions. Prints a table and writes a report.
     """
     from keyvalise.bench.measure import Bench
     from keyvalise.bench.plan import FIRST_SEED, Document, Plan, Settings, texts
@@ -81,7 +81,7 @@ def demo(
 
 
 def choose(tokens: int, n_questions: int) -> tuple[Document, ...]:
-    """Sparse and dense documents in turn with this many questions, of what the full cache masters at this length."""
+    """Sparse and dense documents in turn, of tasks that the full cache masters, with enough questions."""
     from keyvalise.bench import plan
 
     kinds = [(kind, names) for kind in ("sparse", "dense") if (names := mastered(tokens, kind))] or [
@@ -100,7 +100,7 @@ def choose(tokens: int, n_questions: int) -> tuple[Document, ...]:
 
 
 def mastered(tokens: int, kind: str) -> list[str]:
-    """Tasks with at least 90 % in documents of this kind and length, or of the next longer one in the table."""
+    """Tasks with at least 90 % in documents of this kind and length, or the next longer one in the table."""
     from keyvalise.bench.heldout import rows
 
     table = [row for row in rows() if row["kind"] == kind and row["tokens"] >= tokens]

@@ -48,7 +48,7 @@ def judged(error: Exception) -> tuple[str, int]:
     from keyvalise.types.errors import HostError, KeyvaliseError
 
     if show := getattr(error, "format_message", None):
-        return f"{show()} (see keyvalise --help)", int(getattr(error, "exit_code", 2))
+        return f"{show().rstrip('.')}; see keyvalise --help", int(getattr(error, "exit_code", 2))
     if type(error).__name__ == "Abort":
         return "interrupted", 130
     if isinstance(error, HostError):

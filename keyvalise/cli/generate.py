@@ -44,7 +44,7 @@ def generate(
         bool,
         typer.Option(
             "--chat",
-            help="Ask the questions one after the other in one conversation: every answer stays in the cache. "
+            help="Ask the questions one after the other in one conversation: answers stay in the cache. "
             "At a terminal the conversation then goes on until an empty line.",
         ),
     ] = False,
@@ -53,8 +53,8 @@ def generate(
 ) -> None:
     """Answer questions about documents from a compressed cache.
 
-    The documents are read once, as one text in the order given; no question is seen before the compression. Questions
-    are asked independently of each other, unless --chat is given.
+    The documents are read once, as one text in the order given; no question is seen before the compression.
+    Questions are asked independently of each other, unless --chat is given.
     """
     screen, asked = Screen(json, quiet), question or []
     is_open = chat and not json and sys.stdin.isatty() and "-" not in (document or [])
@@ -64,11 +64,13 @@ def generate(
         raise InputError("a question is empty")
     from keyvalise.recipe.object import Recipe
 
-    found, text = Recipe.parse(recipe), inputs.documents(document or [])
+    # Whatever can be wrong is told before anything slow is loaded.
+    Recipe.parse(recipe)
+    text = inputs.documents(document or [])
     from keyvalise.cli.session import Session
 
     loaded = inputs.model(model, device)
-    session = Session(*loaded, found, inputs.dtype(dtype, loaded[0]), max_new_tokens)
+    session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
     begin = time.perf_counter()
     session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
     read_s = time.perf_counter() - begin
@@ -89,8 +91,8 @@ def bytes_line(facts: dict[str, Any]) -> str:
     from keyvalise.bench.summary import size
 
     return (
-        f"{facts['recipe']}: {facts['nbytes']:,} bytes ({size(facts['nbytes'])}), {facts['share']:.1%} of a 16-bit full "
-        f"cache of {facts['seen']:,} tokens"
+        f"{facts['recipe']}: {facts['nbytes']:,} bytes ({size(facts['nbytes'])}), {facts['share']:.1%} of a "
+        f"16-bit full cache of {facts['seen']:,} tokens"
     )
 
 

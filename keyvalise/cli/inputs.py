@@ -5,9 +5,11 @@ Every mistake is an InputError that says what was given and what would do.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from keyvalise.types.errors import InputError
@@ -33,8 +35,8 @@ def model(name: str, device: str) -> tuple[Any, Any]:
         found, tokenizer = keyvalise.reference()
     else:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name)
             found = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+            tokenizer = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise InputError(
@@ -42,6 +44,20 @@ def model(name: str, device: str) -> tuple[Any, Any]:
                 f"give '{REFERENCE}', a folder with config, weights and tokenizer, or a name on the hub"
             ) from None
     return found.to(place).eval(), tokenizer
+
+
+def config(name: str) -> Any:
+    """A model's configuration; the embedded one's is read without loading transformers."""
+    if name == REFERENCE:
+        from keyvalise.reference import MODEL_FOLDER
+
+        return SimpleNamespace(**json.loads((MODEL_FOLDER / "config.json").read_text("utf-8")))
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the configuration of {name!r}: {str(error).splitlines()[0]}") from None
 
 
 def _device(name: str) -> torch.device:

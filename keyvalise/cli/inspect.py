@@ -31,16 +31,17 @@ def inspect_cache(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read a document under a recipe and print the ledger: bytes per layer and field, tokens per layer and head."""
+    """Read a document under a recipe; print bytes per layer and field, and tokens per layer and head."""
     from keyvalise.recipe.object import Recipe
 
-    screen, found = Screen(json, quiet), Recipe.parse(recipe)
+    screen = Screen(json, quiet)
+    Recipe.parse(recipe)
     text = inputs.documents(document or [])
     from keyvalise.cli.generate import bytes_line
     from keyvalise.cli.session import Session
 
     loaded = inputs.model(model, device)
-    session = Session(*loaded, found, inputs.dtype(dtype, loaded[0]))
+    session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
     session.read(text, prefill_chunk=prefill_chunk, seed=seed)
     facts, kept = {**session.facts(), "model": model}, heads(session.cache)
     if json:

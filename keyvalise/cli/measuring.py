@@ -1,4 +1,4 @@
-"""Carrying out a plan before a person's eyes: progress, results on disk, table, report, and an orderly end."""
+"""Carrying out a plan before a person's eyes: progress, results on disk, table, report, an orderly end."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from keyvalise.bench.results import Result, Results, write_whole
 from keyvalise.cli.screen import Screen
 
 HEADS = (
-    "recipe", "bytes", "share", "right", "95 % interval", "loss", "attn error", "prefill tok/s", "decode tok/s",
-    "peak RSS",
+    "recipe", "bytes", "share", "right", "95 % interval", "loss", "attn error",
+    "prefill tok/s", "decode tok/s", "peak RSS",
 )  # fmt: skip
 
 

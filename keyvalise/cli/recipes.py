@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +39,8 @@ def listing(json: options.Json = False, quiet: options.Quiet = False) -> None:
         screen.result("\n".join(one.name for one in found))
     else:
         for one in found:
-            screen.remark(f"{one.name:16} {_first(one.essay)}\n{'':16} {one.text}")
+            screen.remark(f"{one.name:16} {_first(one.essay)}")
+            screen.remark(f"{'':16} {one.text or '(no parts)'}")
         screen.remark(
             "\nkeyvalise recipes show NAME explains one; parts behind a name change it: 'snapkv > int4 @ 10%'"
         )
@@ -56,19 +58,19 @@ def show(
     from keyvalise.recipe.object import Recipe
 
     screen, found = Screen(json, quiet), Recipe.parse(recipe)
-    data = {
+    data: dict[str, Any] = {
         "recipe": str(found),
         "name": found.name,
         "parts": found.describe(),
         "bytes_per_token": _slope(found, model, dtype),
         "laws": laws(found),
         "bibtex": found.cite(),
-        "essay": _essay(found.name),
+        "essay": _essay(recipe),
     }
     if json:
         screen.document(data)
         return
-    screen.result(str(data["parts"]).rstrip())
+    screen.result(data["parts"].rstrip())
     slope, full = data["bytes_per_token"]
     screen.remark(
         f"\nbytes    {slope:,.0f} for every further token of a prompt ({model}); full cache: {full:,.0f}"
@@ -76,8 +78,8 @@ def show(
     screen.remark(f"laws     {', '.join(laws(found))}")
     if data["essay"]:
         screen.remark(f"\n{data['essay'].strip()}")
-    if str(data["bibtex"]).strip():
-        screen.remark(f"\n{str(data['bibtex']).strip()}")
+    if data["bibtex"].strip():
+        screen.remark(f"\n{data['bibtex'].strip()}")
 
 
 def laws(recipe: Any) -> list[str]:
@@ -104,30 +106,24 @@ def laws(recipe: Any) -> list[str]:
 def _slope(recipe: Any, model: str, dtype: str) -> tuple[float, float]:
     """Bytes per token of a recipe and of the full cache, from the model's configuration alone."""
     import torch
-    from transformers import AutoConfig
 
     from keyvalise.cli import inputs
     from keyvalise.recipe.object import Recipe
-    from keyvalise.reference import MODEL_FOLDER
-    from keyvalise.types.errors import InputError
 
-    place = MODEL_FOLDER if model == inputs.REFERENCE else model
-    try:
-        config = AutoConfig.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read the configuration of {model!r}: {str(error).splitlines()[0]}"
-        ) from None
-    own = getattr(config, "dtype", None) or torch.float32
-    held = own if dtype == "auto" and own.itemsize == 2 else torch.float16
+    config = inputs.config(model)
+    held = torch.float16
     if dtype != "auto":
         held = inputs.dtype(dtype, None)
+    elif getattr(config, "dtype", None) is torch.bfloat16:
+        held = torch.bfloat16
     return recipe.bytes_per_token(config, held), Recipe().bytes_per_token(config, held)
 
 
-def _essay(name: str | None) -> str:
+def _essay(text: str) -> str:
+    """What the file of the recipe that a text begins with says."""
     from keyvalise.recipe import catalogue as published
 
+    name = re.split(r"[\s(>@;]", text.strip(), maxsplit=1)[0]
     return published.recipe(name).essay if name in published.recipes() else ""
 
 

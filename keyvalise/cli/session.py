@@ -16,15 +16,14 @@ from keyvalise.recipe.object import Recipe
 
 
 class Session:
-    """Model, tokenizer and recipe; after `read` also a cache."""
+    """Model, tokenizer and a recipe's text; after `read` also a cache."""
 
     cache: KVCache
     context: Tensor
 
-    def __init__(
-        self, model: Any, tokenizer: Any, recipe: Recipe, dtype: torch.dtype, max_new_tokens: int = 32
-    ):
-        self.model, self.tokenizer, self.recipe, self.dtype = model, tokenizer, recipe, dtype
+    def __init__(self, model: Any, tokenizer: Any, recipe: str, dtype: torch.dtype, max_new_tokens: int = 32):
+        self.model, self.tokenizer, self.dtype = model, tokenizer, dtype
+        self.text, self.recipe = recipe, Recipe.parse(recipe)
         self.max_new_tokens = max_new_tokens
         self.questions: dict[str, list[int]] = {}
 
@@ -36,11 +35,8 @@ class Session:
         longest = max(map(len, self.questions.values()), default=0)
         inputs.fits(self.model, self.context.shape[1], longest, self.max_new_tokens if questions else 0)
         self.cache = answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options)
-        self.nbytes, self.seen, self.share = (
-            self.cache.nbytes,
-            self.cache.seen,
-            self.cache.nbytes / measure.full_bytes(self.cache),
-        )
+        self.nbytes, self.seen = self.cache.nbytes, self.cache.seen
+        self.share = self.nbytes / measure.full_bytes(self.cache)
 
     def ask(self, questions: Sequence[str]) -> Iterator[tuple[str, str]]:
         """(question, answer) of independent questions, asked together."""
@@ -69,7 +65,8 @@ class Session:
     def facts(self) -> dict[str, Any]:
         """Recipe, tokens and bytes after reading."""
         return {
-            "recipe": str(self.recipe),
+            "recipe": self.text,
+            "parts": str(self.recipe),
             "dtype": str(self.dtype).removeprefix("torch."),
             "seen": self.seen,
             "nbytes": self.nbytes,

@@ -136,7 +136,8 @@ def answer(
 ) -> list[str]:
     """Compress a document once under a recipe, then answer every question from what was kept.
 
-    Raises   InputError for an empty document, one that is too long, or no question; RecipeError, UnsupportedModel
+    Raises   InputError for an empty document, one that is too long, or no question; RecipeError,
+             UnsupportedModel
     """
     if isinstance(questions, str) or not questions:
         raise InputError("questions must be a list of at least one text")

@@ -1,7 +1,8 @@
 """The attention and mask functions registered as "keyvalise", and which ones a model had before.
 
-The cache's `update` returns a `Handle` in place of keys and values; it reaches `attention` untouched, together with
-the `MaskInfo` that `mask` made. Anything else that arrives is served by the functions the model had before.
+The cache's `update` returns a `Handle` in place of keys and values; it reaches `attention` untouched,
+together with the `MaskInfo` that `mask` made. Anything else that arrives is served by the functions the
+model had before.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Handle:
 
 @dataclass(frozen=True)
 class Seam:
-    """One call of the attention interface: module, query [B, Hq, S, D], new keys and values, and its keywords."""
+    """One call of the attention interface: module, query [B, Hq, S, D], new keys and values, and its
+    keywords.
+    """
 
     module: torch.nn.Module
     query: Tensor

@@ -28,7 +28,8 @@ class KVCache(Cache):
     """Keys and values under a recipe; pass it to a model as `past_key_values`.
 
     recipe          a Recipe or its text;  dtype: of raw entries (default: the model's), which shares refer to
-    prefill_chunk   take this many queries at a time inside one forward, and let the prompt's stages act after each
+    prefill_chunk   take this many queries at a time inside one forward, and let the prompt's stages act
+                    after each
     seed            of the draws that random parts make
 
     Raises   RecipeError where the recipe cannot be built; UnsupportedModel where the model cannot serve it
@@ -53,6 +54,7 @@ class KVCache(Cache):
         geometry = Geometry.of(config, dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent")
         ropes = ropes_of(model, geometry, indices) if recipe.needs_rope else {}
         self.shared = Shared(recipe, geometry, ropes, seam, model.dtype, prefill_chunk, seed)
+        self.shared.kin.add(self)
         self._check(model, indices)
         kind = KVLayer if seam == "handle" else DenseLayer
         for index in indices:
@@ -68,8 +70,8 @@ class KVCache(Cache):
         name, recipe = type(model).__name__, self.recipe
         if self.shared.seam == "dense" and recipe.stages:
             raise UnsupportedModel(
-                f"{name} computes attention without the attention interface, so dropped tokens cannot be hidden from "
-                f"its masks; use full or an encoding such as int8 instead of {recipe}"
+                f"{name} computes attention without the attention interface, so dropped tokens cannot be "
+                f"hidden from its masks; use full or an encoding such as int8 instead of {recipe}"
             )
         if self.shared.seam != "handle" and self.shared.prefill_chunk:
             raise UnsupportedModel(
@@ -124,7 +126,9 @@ class KVCache(Cache):
         return dense.laid_mask(lengths, stretch, self.shared.dtype).to(tokens.device)
 
     def prompt_ends(self, n: int) -> None:
-        """Say at which column the prompt ends; `at prompt` stages act there, and nowhere else until the next call."""
+        """Say at which column the prompt ends; `at prompt` stages act there, and nowhere else until the next
+        call.
+        """
         if n < self.seen:
             raise InputError(f"the prompt cannot end at {n}: {self.seen} tokens have been seen")
         self.shared.prompt_columns = n
@@ -137,7 +141,8 @@ class KVCache(Cache):
 
     @staticmethod
     def from_dynamic(cache: Cache, model: Any, recipe: str | Recipe = "full") -> KVCache:
-        """A KVCache with the content of transformers' own cache, as a prompt that has just ended; nothing is shared.
+        """A KVCache with the content of transformers' own cache, as a prompt that has just ended; nothing is
+        shared.
 
         Raises   UnmetNeed where the recipe asks for queries, which such a cache does not hold
         """
@@ -167,6 +172,7 @@ class KVCache(Cache):
         twin = copy.copy(self)
         twin.shared = copy.copy(self.shared)
         self.shared.is_forked = twin.shared.is_forked = True
+        twin.shared.kin.add(twin)
         twin.layers = [self._forked(twin.shared, layer) for layer in self.layers]
         twin.shared.layers = {i: twin.layers[i] for i in self.shared.layers}
         return twin

@@ -1,8 +1,8 @@
 """The fallback for models that want plain tensors back: latent attention, and designs without the interface.
 
-The queries are never seen, so nothing is decided before the model has attended: a call is appended at once, and its
-stages act when the forward has ended. Where rows may differ in length, a hook on the model's trunk lays our own 4D
-mask over the call; it looks for our cache in the call and touches nothing else.
+The queries are never seen, so nothing is decided before the model has attended: a call is appended at once,
+and its stages act when the forward has ended. Where rows may differ in length, a hook on the model's trunk
+lays our own 4D mask over the call; it looks for our cache in the call and touches nothing else.
 """
 
 from __future__ import annotations

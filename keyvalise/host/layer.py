@@ -30,7 +30,8 @@ DRAFT_WINDOW = 64
 class Draft:
     """A call that may still be taken back: where it began, what it carried, and the values at its cuts.
 
-    `awaits_end`: the call mixed a prompt with drafts, and only the crop that follows tells where the prompt ended.
+    `awaits_end`: the call mixed a prompt with drafts, and only the crop that follows tells where the prompt
+    ended.
     """
 
     before: Memory
@@ -43,7 +44,8 @@ class Draft:
 class MemoryLayer(CacheLayerMixin):
     """Holds one memory. `shared` is what all layers of a cache have in common, `index` the layer's number.
 
-    Subclasses say how a call comes in: with its queries (`KVLayer`), or as keys and values alone (`DenseLayer`).
+    Subclasses say how a call comes in: with its queries (`KVLayer`), or as keys and values alone
+    (`DenseLayer`).
     """
 
     is_sliding = False
@@ -82,7 +84,9 @@ class MemoryLayer(CacheLayerMixin):
         return flow.Bed(self.river, replace(self.env, spans=spans))
 
     def take_over(self, keys: Tensor, values: Tensor) -> None:
-        """Start from keys [B, H, T, D] and values [B, H, T, Dv] that another cache has held, as a whole prompt."""
+        """Start from keys [B, H, T, D] and values [B, H, T, Dv] that another cache has held, as a whole
+        prompt.
+        """
         env, river = self.shared.layer(self.index, keys, keys, values, {})
         n_rows, _, width, _ = keys.shape
         self.begin(store.born(n_rows), env, river)
@@ -93,6 +97,12 @@ class MemoryLayer(CacheLayerMixin):
         self.memory = flow.late(grown, Call(piece, (span,) * n_rows), self.bed())
         self.columns = width
 
+    def notes(self) -> list[str]:
+        """What the ledger should say of this layer beside its bytes."""
+        if self.memory is None or self.river is None:
+            return []
+        return self.river.crowded(self.memory)
+
     def took(self, call: Call, passed: flow.Passed, awaits_end: bool) -> None:
         """Remember the memory after a call, and while drafting also how to take the call back."""
         assert self.memory is not None
@@ -102,7 +112,9 @@ class MemoryLayer(CacheLayerMixin):
         self.columns += call.piece.stretch.width
 
     def awaits_end(self, is_prompt: bool, width: int) -> bool:
-        """Whether a drafting call mixes a prompt with drafts, so that only the next crop tells the prompt's end."""
+        """Whether a drafting call mixes a prompt with drafts, so that only the next crop tells the prompt's
+        end.
+        """
         assert self.river is not None
         is_unknown = self.shared.is_drafting and self.shared.prompt_end(self.columns, width) is None
         return is_prompt and is_unknown and self.river.has_prompt_stages

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """Bytes of one field of one kind of segment in one layer; `is_shared`: a fork may hold the same storage."""
+    """Bytes of one field of one kind of segment in one layer; `is_shared`: a fork holds the same storages."""
 
     layer: int
     kind: str
@@ -31,31 +31,37 @@ class Line:
 
 @dataclass(frozen=True)
 class Ledger:
-    """lines; entries per (layer, kind); `fixed_bytes` of assets, counted apart."""
+    """Lines of bytes; entries per kv head of every handled layer; notes on what a budget could not hold.
+
+    fixed_bytes   of assets, counted apart
+    """
 
     recipe: str
     seen: int
     lines: tuple[Line, ...]
     entries: dict[int, int]
+    notes: tuple[str, ...] = ()
     fixed_bytes: int = 0
 
     @staticmethod
     def of(cache: KVCache) -> Ledger:
-        seen_storages: set[int] = set()
-        lines: dict[tuple[int, str, str, str], int] = {}
+        others = {pointer for kin in cache.shared.kin if kin is not cache for pointer in storages(kin)}
+        counted: set[int] = set()
+        lines: dict[tuple[int, str, str, str, bool], int] = {}
         for layer, kind, field, tier, tensor in walk(cache):
             storage = tensor.untyped_storage()
-            if storage.data_ptr() in seen_storages:
+            if storage.data_ptr() in counted:
                 continue
-            seen_storages.add(storage.data_ptr())
-            key = (layer, kind, field, tier)
+            counted.add(storage.data_ptr())
+            key = (layer, kind, field, tier, storage.data_ptr() in others)
             lines[key] = lines.get(key, 0) + storage.nbytes()
-        shared = cache.shared.is_forked
+        layers = cache.shared.layers.items()
         return Ledger(
             str(cache.recipe),
             cache.seen,
-            tuple(Line(*key, n_bytes, shared) for key, n_bytes in lines.items()),
-            {i: entries_in(layer.memory) for i, layer in cache.shared.layers.items()},
+            tuple(Line(*key[:4], n_bytes, key[4]) for key, n_bytes in lines.items()),
+            {i: entries_in(layer.memory) for i, layer in layers},
+            tuple(dict.fromkeys(note for _, layer in layers for note in layer.notes())),
         )
 
     @property
@@ -120,9 +126,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
+def storages(cache: KVCache) -> dict[int, int]:
+    """Address → bytes of every distinct storage the cache can reach."""
+    reached = (tensor.untyped_storage() for *_, tensor in walk(cache))
+    return {storage.data_ptr(): storage.nbytes() for storage in reached}
+
+
 def total(cache: KVCache) -> int:
     """The sum of all distinct storages."""
-    storages = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for *_, tensor in walk(cache)
-    }
-    return sum(storages.values())
+    return sum(storages(cache).values())

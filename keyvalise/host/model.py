@@ -31,7 +31,9 @@ def host_layers(model: Any) -> list[Any]:
 
 
 def handled(layers: list[Any]) -> tuple[int, ...]:
-    """The layers whose cache grows with the context; sliding and recurrent ones stay as the host made them."""
+    """The layers whose cache grows with the context; sliding and recurrent ones stay as the host made
+    them.
+    """
     return tuple(i for i, layer in enumerate(layers) if type(layer) is DynamicLayer)
 
 
@@ -41,7 +43,8 @@ Seam = Literal["handle", "latent", "dense"]
 def seam_of(model: Any) -> Seam:
     """How a model's attention treats what `update` returns.
 
-    "handle"  passes it on to the attention interface untouched;  "latent"  expands it before (latent attention);
+    "handle"  passes it on to the attention interface untouched
+    "latent"  expands it before (latent attention)
     "dense"   an older design without the interface, which wants plain tensors and its own masks
     """
     seams = {_seam(inspect.getsource(type(module).forward)) for module in attention_modules(model)}
@@ -113,7 +116,8 @@ def _layer_type(config: Any, layer: int) -> str | None:
 
 def _frequencies(rotary: torch.nn.Module, config: Any, layer: int) -> Tensor:
     buffers = dict(rotary.named_buffers())
-    return buffers.get(f"{_layer_type(config, layer)}_inv_freq", buffers.get("inv_freq"))  # type: ignore[return-value]
+    named = buffers.get(f"{_layer_type(config, layer)}_inv_freq")
+    return buffers["inv_freq"] if named is None else named
 
 
 def _angles(rotary: torch.nn.Module, model: Any, layer: int) -> tuple[Tensor, Tensor]:

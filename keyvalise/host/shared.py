@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from keyvalise.types.geometry import Geometry, Rope
 from keyvalise.types.part import HOST_GIVES
 
 if TYPE_CHECKING:
+    from keyvalise.host.cache import KVCache
     from keyvalise.host.layer import MemoryLayer
 
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 class Shared:
     """Settings of one cache, and the few facts about the call that all its layers must agree on.
 
-    dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about to see
+    kin       this cache and those forked from it, which may hold the same storages
+    dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
+              to see
     """
 
     recipe: Recipe
@@ -40,6 +44,7 @@ class Shared:
     is_forked: bool = False
     stretch: Stretch | None = None
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kin: weakref.WeakSet[KVCache] = field(default_factory=weakref.WeakSet)
     layers: dict[int, MemoryLayer] = field(default_factory=dict)
 
     def gives(self) -> frozenset[str]:
@@ -61,8 +66,8 @@ class Shared:
         columns = {layer.columns for layer in self.layers.values()}
         if len(columns) > 1:
             raise TornForward(
-                f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} tokens; "
-                "make a new cache"
+                f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} "
+                "tokens; make a new cache"
             )
 
     def layer(

@@ -70,7 +70,7 @@ def encode_rows(x: Tensor, bits: int, channels: int) -> tuple[Tensor, Tensor]:
     wide = torch.cat([x.float(), x[:, -1:].float().expand(-1, groups * size - dim)], 1).view(n, groups, size)
     scales = fit(wide, bits)
     codes = quantize(wide, scales[..., :1], scales[..., 1:], bits)
-    return pack.pack(codes.view(n, -1)[:, :dim], bits), scales
+    return pack.pack(codes.flatten(1)[:, :dim], bits), scales
 
 
 def decode_rows(packed: Tensor, scales: Tensor, bits: int, dim: int) -> Tensor:
@@ -81,7 +81,7 @@ def decode_rows(packed: Tensor, scales: Tensor, bits: int, dim: int) -> Tensor:
     if groups * size > dim:
         codes = torch.nn.functional.pad(codes, (0, groups * size - dim))
     decoded = dequantize(codes.reshape(n, groups, size), scales[..., :1], scales[..., 1:])
-    return decoded.view(n, -1)[:, :dim]
+    return decoded.flatten(1)[:, :dim]
 
 
 def _up(near: Tensor, exact: Tensor) -> Tensor:

@@ -16,13 +16,16 @@ BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
 
 _flash_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-"""The operator behind torch's own CPU attention; it also returns the log-sum-exp that the public face drops."""
+"""The operator behind torch's own CPU attention; it also returns the log-sum-exp that the public face
+drops.
+"""
 
 
 def dense(
     q: Tensor, k: Tensor, v: Tensor, *, scale: float, softcap: float | None = None, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Every query sees every entry; `bias` [B|1, H|1, S|1, T] float32 is added to the logits (log-weights, masks).
+    """Every query sees every entry; `bias` [B|1, H|1, S|1, T] float32 is added to the logits (log-weights,
+    masks).
 
     Formula   lse = log Σ_i exp(scale·q·k_i + bias_i);  out = Σ_i exp(scale·q·k_i + bias_i − lse)·v_i
     Cost      S·T·Hq·D time; at most BLOCK_BYTES of scores at once

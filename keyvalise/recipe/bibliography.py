@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """One paper; `authors` in BibTeX's own form, `where` a venue or empty, `arxiv` an identifier or empty."""
+    """One paper; `authors` in BibTeX's own form, `arxiv` its identifier there."""
 
     authors: str
     title: str
     year: int
-    arxiv: str = ""
-    where: str = ""
+    arxiv: str
 
 
 PAPERS: Mapping[str, Paper] = {
@@ -92,22 +91,17 @@ PAPERS: Mapping[str, Paper] = {
         2025,
         "2502.07861",
     ),
-    "duffield2007priority": Paper(
-        "Duffield, Nick and Lund, Carsten and Thorup, Mikkel",
-        "Priority Sampling for Estimation of Arbitrary Subset Sums",
-        2007,
-        where="Journal of the ACM 54(6)",
-    ),
 }
 
 
 def entry(key: str) -> str:
     """One BibTeX entry."""
     paper = PAPERS[key]
-    lines = [f"  author = {{{paper.authors}}}", f"  title = {{{paper.title}}}", f"  year = {{{paper.year}}}"]
-    if paper.arxiv:
-        lines += [f"  eprint = {{{paper.arxiv}}}", "  archivePrefix = {arXiv}"]
-    if paper.where:
-        lines.append(f"  journal = {{{paper.where}}}")
-    body = ",\n".join(lines)
-    return f"@{'misc' if paper.arxiv else 'article'}{{{key},\n{body}\n}}"
+    lines = [
+        f"author = {{{paper.authors}}}",
+        f"title = {{{paper.title}}}",
+        f"year = {{{paper.year}}}",
+        f"eprint = {{{paper.arxiv}}}",
+        "archivePrefix = {arXiv}",
+    ]
+    return f"@misc{{{key},\n  " + ",\n  ".join(lines) + "\n}"

@@ -20,7 +20,7 @@ from keyvalise.types.data import Memory
 from keyvalise.types.errors import ImpossibleBudget, RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Encode, Observer
-from keyvalise.types.quantity import Budget, Layers, Share, plain
+from keyvalise.types.quantity import Budget, Layers, Share, count, plain
 from keyvalise.types.segment import Angle
 from keyvalise.types.when import AtPrompt
 
@@ -82,6 +82,19 @@ class LayerRiver:
                 plan = self.plan(stage, seen, basis(stage.budget, seen, memory.prompt[row]), groups)
                 residual[row] = min(residual[row], plan.residual)
         return residual
+
+    def crowded(self, memory: Memory) -> list[str]:
+        """A sentence for every stage that protects more than it may keep of the present memory."""
+        found = []
+        for stage in self.stages:
+            kept = min(self.tokens(stage, (True,) * len(memory.clock), memory))
+            guarded = sum(count(amount, kept) for amount in (stage.act.sinks, stage.act.recent))
+            if 0 < kept < min(guarded, *memory.clock):
+                found.append(
+                    f"{words.written(stage.act)} protects {guarded} tokens, the budget keeps {kept}: "
+                    "the first sinks stay, then the newest"
+                )
+        return found
 
     def plan(self, stage: Stage, seen: int, total: int, groups: float = 0) -> sizes.Plan:
         """What a stage keeps of `seen` tokens when a share is of `total`.

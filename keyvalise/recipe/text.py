@@ -74,6 +74,8 @@ def _item(tokens: Tokens, draft: Draft, is_first: bool) -> Draft:
     else:
         n_before = len(draft.steps)
         has_code = _chain(tokens, draft, None, when, is_first)
+        if is_first and has_code and start.text in catalogue.recipes():
+            draft.name = start.text
         steps = draft.steps[n_before:]
         if when and not steps:
             tokens.fail("a code has no schedule; it stands behind a semicolon without 'when:'", start)
@@ -107,7 +109,7 @@ def _chain(
     rooms: set[str] = set()
     while True:
         token = tokens.peek
-        part = _part(tokens, is_first and not rooms)
+        part = _part(tokens, is_first and not when and not rooms)
         if part.room in rooms - {"rescore"}:
             tokens.fail(f"this stage has two parts of the room {part.room!r}", token)
         rooms.add(part.room)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from keyvalise.reference import tasks
-from keyvalise.reference.evaluate import markdown
 
 BEGIN, END = "<!-- accuracy: generated from heldout.json -->", "<!-- end of accuracy -->"
 
@@ -29,7 +28,7 @@ its templates.
 
 The text is lower case with a space between all tokens. `<s>` stands once at the start, the answer ends with
 `</s>`. Documents, questions and the split come from `keyvalise.reference.tasks`; weights from
-`python -m keyvalise.train.reference`. Trained on lengths up to {length} tokens.
+`python -m keyvalise.train.reference`. Trained on lengths up to 4,096 tokens.
 
 ## Tasks
 
@@ -44,7 +43,7 @@ that training never wrote. *Sparse*: at most 3 % of the tokens can be asked. *De
 """
 
 
-def card(settings: Any, n_parameters: int, rows: Sequence[dict[str, Any]], length: int) -> str:
+def card(settings: Any, n_parameters: int, rows: Sequence[dict[str, Any]]) -> str:
     """The text of the model card."""
     return CARD.format(
         millions=n_parameters / 1e6,
@@ -54,23 +53,47 @@ def card(settings: Any, n_parameters: int, rows: Sequence[dict[str, Any]], lengt
         kv_heads=settings.num_key_value_heads,
         head_dim=settings.head_dim,
         vocabulary=settings.vocab_size,
-        length=length,
         tasks="\n".join(f"- `{name}`: {what}" for name, what in tasks.DESCRIPTIONS.items()),
         table=markdown(rows),
     )
 
 
-def write_card(folder: Path, length: int) -> None:
-    """`README.md` beside the weights, from `heldout.json` there."""
+def save_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Merge the rows into `heldout.json` (a row replaces its predecessor) and write the card beside it."""
     from transformers import AutoModelForCausalLM
 
+    file = folder / "heldout.json"
+    before = json.loads(file.read_text()) if file.is_file() else []
+    merged = {_place(one): one for one in [*before, *rows]}
+    ordered = [merged[place] for place in sorted(merged)]
+    file.write_text(json.dumps(ordered, indent=1) + "\n")
     model = AutoModelForCausalLM.from_pretrained(folder)
-    rows = json.loads((folder / "heldout.json").read_text())
     n_parameters = sum(weight.numel() for weight in model.parameters())
-    (folder / "README.md").write_text(card(model.config, n_parameters, rows, length))
+    (folder / "README.md").write_text(card(model.config, n_parameters, ordered))
+
+
+def _place(one: dict[str, Any]) -> tuple[int, int, int]:
+    return one["tokens"], tasks.KINDS.index(one["kind"]), tasks.names().index(one["task"])
 
 
 def write_table(page: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Replace the table between the two marks of a Markdown page."""
     before, rest = page.read_text().split(BEGIN)
     page.write_text(f"{before}{BEGIN}\n{markdown(rows)}\n{END}{rest.split(END)[1]}")
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| task | kind | tokens | questions | right | 95 % interval |", "|---|---|---:|---:|---:|---|"]
+    for one in rows:
+        interval = f"{one['low']:.1%} - {one['high']:.1%}"
+        cells = (
+            one["task"],
+            one["kind"],
+            one["tokens"],
+            one["questions"],
+            f"{one['accuracy']:.1%}",
+            interval,
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)

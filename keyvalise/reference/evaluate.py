@@ -5,8 +5,12 @@ Documents are read once; their questions are answered as a batch on copies of th
 
 from __future__ import annotations
 
+import functools
 import math
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from keyvalise.reference import tasks
@@ -91,18 +95,20 @@ def row(
     }
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
-    lines = ["| task | kind | tokens | questions | right | 95 % interval |", "|---|---|---:|---:|---:|---|"]
-    for one in rows:
-        interval = f"{one['low']:.1%} - {one['high']:.1%}"
-        cells = (
-            one["task"],
-            one["kind"],
-            one["tokens"],
-            one["questions"],
-            f"{one['accuracy']:.1%}",
-            interval,
-        )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+def table(
+    folder: str | Path, names: Sequence[str], lengths: Sequence[int], n_documents: int, n_workers: int = 1
+) -> list[dict[str, Any]]:
+    """All rows, length by length; one process with one thread for each worker."""
+    cells = [(name, kind, tokens) for tokens in lengths for kind in tasks.KINDS for name in names]
+    measure = functools.partial(_measured, str(folder), n_documents)
+    with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(measure, *zip(*cells, strict=True)))
+
+
+def _measured(folder: str, n_documents: int, name: str, kind: str, tokens: int) -> dict[str, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    return row(model, name, kind, tokens, n_documents)

@@ -18,7 +18,9 @@ def slack(n_entries: int) -> int:
 
 @dataclass(slots=True, eq=False)
 class Arena:
-    """keys [B, H, C, D], values [B, H, C, Dv]; `version` counts the writes, so a stale owner copies instead."""
+    """keys [B, H, C, D], values [B, H, C, Dv]; `version` counts the writes, so a stale owner copies
+    instead.
+    """
 
     keys: Tensor
     values: Tensor

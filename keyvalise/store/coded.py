@@ -1,7 +1,7 @@
 """Entries in few bits: immutable codes, written once, read block by block.
 
-Knows the codec only by its protocol. Entries that leave take their own codes along; parameters that a group of
-entries shares leave with the group's last entry.
+Knows the codec only by its protocol. Entries that leave take their own codes along; parameters that a group
+of entries shares leave with the group's last entry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ READ_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Coded:
-    """codes of entries grouped by (row, head); `group_of` int32 [N] finds an entry's group, None: consecutive."""
+    """codes of entries grouped by (row, head); `group_of` int32 [N] finds an entry's group, None:
+    consecutive.
+    """
 
     codec: Encode
     env: Env
@@ -60,7 +62,9 @@ class Coded:
         return torch.tensor(self.counts, dtype=torch.int32, device=self.ordinals.device).view(self.shape)
 
     def decoded(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are heads' edges."""
+        """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are heads'
+        edges.
+        """
         entry = {name: tensor[begin:end] for name, tensor in self.codes.entry.items()}
         if self.group_of is not None:
             groups = self.group_of[begin:end].long()
@@ -217,7 +221,8 @@ def joined(parts: Sequence[Coded], along: str = "entries") -> Coded:
         group_of,
         torch.cat([part.ordinals for part in parts])[order],
         flat.join_logw([part.logw for part in parts], [part.ordinals for part in parts], order),
-        {name: torch.cat([part.columns.get(name, zero) for part, zero in zip(parts, zeros, strict=True)])[order]
+        {name: torch.cat([part.columns.get(name, zero) for part, zero in zip(parts, zeros,
+        strict=True)])[order]
          for name in names},
     )  # fmt: skip
 

@@ -48,7 +48,9 @@ def regroup(parts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Flat:
-    """counts per (row, head) in row-major order; keys [N, D], values [N, Dv], ordinals int32 [N], logw, columns."""
+    """counts per (row, head) in row-major order; keys [N, D], values [N, Dv], ordinals int32 [N], logw,
+    columns.
+    """
 
     shape: tuple[int, int]
     counts: tuple[int, ...]
@@ -76,7 +78,9 @@ class Flat:
 
 
 def join(runs: Sequence[Flat]) -> Flat:
-    """Several runs of the same rows and heads as one, ascending by ordinal where each run's follow the last's."""
+    """Several runs of the same rows and heads as one, ascending by ordinal where each run's follow the
+    last's.
+    """
     if len(runs) == 1:
         return runs[0]
     order = regroup([run.counts for run in runs], runs[0].keys.device)

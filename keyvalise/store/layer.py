@@ -1,6 +1,7 @@
 """One layer's memory as a list of segments: how entries enter, how they are read, judged, kept and coded.
 
-Order of the segments: frozen ones, then coded, then raw kept, then the tail; ordinals ascend along it in every head.
+Order of the segments: frozen ones, then coded, then raw kept, then the tail; ordinals ascend along it in
+every head.
 """
 
 from __future__ import annotations
@@ -112,9 +113,9 @@ class Roll:
         if self.order is None:
             return [values]
         wide = values.new_full((*values.shape[:2], sum(self.widths)), fill)
-        # A compact slot beyond a head's length points at a dead slot of some segment; `fill` is what it holds.
-        wide.scatter_(-1, self.order, torch.where(self.entries.live, values, torch.full_like(values, fill)))
-        return list(wide.split(self.widths, -1))
+        # A compact slot beyond a head's length points at a dead slot of some segment; `fill` is what it
+        holds. wide.scatter_(-1, self.order, torch.where(self.entries.live, values, torch.full_like(values,
+        fill))) return list(wide.split(self.widths, -1))
 
 
 def with_columns(memory: Memory, roll: Roll, columns: Mapping[str, Tensor]) -> tuple[Memory, Roll]:
@@ -182,7 +183,9 @@ def _side_by_side(lists: Sequence[Entries], order: Tensor, lengths: Tensor) -> E
 def keep(
     memory: Memory, roll: Roll, choice: Choice, rows: tuple[bool, ...], angle: Angle = "absolute"
 ) -> Memory:
-    """In these rows only the chosen entries, in the others all; raw ones end up in one exactly fitting segment."""
+    """In these rows only the chosen entries, in the others all; raw ones end up in one exactly fitting
+    segment.
+    """
     frozen = tuple(segment for segment in memory.segments if segment.frozen)
     if not all(rows):
         choice = _in_rows(choice, roll.entries.live, rows)
@@ -217,7 +220,9 @@ def _weighted(segment: Coded, keep: Tensor, add: Tensor) -> Coded | None:
 
 
 def packed(run: flat.Flat, angle: Angle = "absolute") -> tuple[Writable, ...]:
-    """A run as the leanest raw segment: a tail where all heads are equally long, else ragged; nothing if empty."""
+    """A run as the leanest raw segment: a tail where all heads are equally long, else ragged; nothing if
+    empty.
+    """
     n_rows, n_heads = run.shape
     if not run.is_uniform:
         return (Ragged.of(run),)
@@ -241,7 +246,9 @@ def fitted(memory: Memory) -> Memory:
 
 
 CODING_RUN = 32
-"""Entries that leave the raw tail together while decoding, so that codes are not rewritten for every token."""
+"""Entries that leave the raw tail together while decoding, so that codes are not rewritten for every
+token.
+"""
 
 
 def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, hurry: bool) -> Memory:

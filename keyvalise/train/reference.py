@@ -12,24 +12,21 @@ alone: the optimiser then starts afresh with a warm-up.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import math
 import random
 import subprocess
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.nn import functional
 
-from keyvalise.reference import shape, tasks
-from keyvalise.reference.evaluate import markdown, row
+from keyvalise.reference import card, shape, tasks
+from keyvalise.reference.evaluate import table
 from keyvalise.reference.tasks import stream
 from keyvalise.reference.tasks.words import vocabulary
 from keyvalise.reference.tokenizer import build_tokenizer
@@ -226,20 +223,12 @@ def _log(folder: Path, course: Course, loss: float, spent: float) -> None:
         log.write(json.dumps(row) + "\n")
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The held-out table, its rows spread over the workers."""
-    cells = [(name, kind, n) for n in options.lengths for kind in tasks.KINDS for name in options.tasks]
-    make = functools.partial(measured_row, options.evaluate, options.documents, options.threads)
-    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(make, *zip(*cells, strict=True)))
-
-
-def measured_row(
-    folder: str, n_documents: int, n_threads: int, name: str, kind: str, n: int
-) -> dict[str, Any]:
-    """One row, measured in a process of its own."""
-    torch.set_num_threads(n_threads)
-    return row(start(folder, 0).eval(), name, kind, n, n_documents)
+def measure(options: argparse.Namespace) -> None:
+    """Print the held-out table; with --save also write it beside the weights, with the model card."""
+    rows = table(options.evaluate, options.tasks, options.lengths, options.documents, options.workers)
+    if options.save:
+        card.save_rows(Path(options.evaluate), rows)
+    print(json.dumps(rows, indent=1) if options.json else card.markdown(rows))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -260,6 +249,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--documents", type=int, default=200, help="documents a row of the table")
     parse.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096])
     parse.add_argument("--tasks", nargs="+", default=list(tasks.names()), choices=tasks.names())
+    parse.add_argument("--save", action="store_true", help="merge the rows into heldout.json and the card")
     parse.add_argument("--json", action="store_true")
     return parse
 
@@ -268,9 +258,7 @@ def main() -> None:
     """Train, or measure."""
     options = parser().parse_args()
     if options.evaluate:
-        torch.set_num_threads(options.threads)
-        rows = measure(options)
-        print(json.dumps(rows, indent=1)) if options.json else print(markdown(rows))
+        measure(options)
     elif options.out and options.worker:
         work(options.worker, options)
     elif options.out:

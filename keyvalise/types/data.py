@@ -189,7 +189,8 @@ ScoreKind = Literal["mass", "logit", "free"]
 class Scores:
     """How much every entry matters: values [B, Hq | H | 1, T] float32, finite, −inf where it must go.
 
-    "mass" is ≥ 0 and sums to 1 over the live entries of a head; "logit" is a pre-softmax score; "free" neither.
+    "mass" is ≥ 0 and sums to 1 over the live entries of a head; "logit" is a pre-softmax score; "free" is
+    neither.
     """
 
     values: Tensor
@@ -212,8 +213,8 @@ class Env:
     """What a part may know of its layer; read-only.
 
     Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing.
-    `prompt` holds the tokens every row had seen at its latest prompt end, `spans` the ordinals (first, end) that a
-    name marks in every row, `fixed` the tensors of assets.
+    `prompt` holds the tokens every row had seen at its latest prompt end, `spans` the ordinals (first, end)
+    that a name marks in every row, `fixed` the tensors of assets.
     """
 
     layer: int

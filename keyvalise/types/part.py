@@ -40,7 +40,9 @@ VOCABULARY = HOST_GIVES | {
     "asset",
     "span",
 }
-"""The closed vocabulary of needs; columns and stats of observers are added by the observers that give them."""
+"""The closed vocabulary of needs; columns and stats of observers are added by the observers that give
+them.
+"""
 
 
 def arg(
@@ -226,7 +228,9 @@ class Encode(Part, Protocol):
     def decode(
         self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Keys [N, D] and values [N, Dv]; group_of int64 [N] finds an entry's group, None: consecutive groups."""
+        """Keys [N, D] and values [N, Dv]; group_of int64 [N] finds an entry's group, None: consecutive
+        groups.
+        """
         ...
 
 

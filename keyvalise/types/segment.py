@@ -1,4 +1,6 @@
-"""What a layer's memory is made of: `Held` things have bytes, `Segment`s answer queries, `Writable`s take entries."""
+"""What a layer's memory is made of: `Held` things have bytes, `Segment`s answer queries, `Writable`s take
+entries.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ Angle = Literal["absolute", "slot"]
 """How a stored key is turned when it is read: by its own position, or by its slot among the stored ones."""
 
 Named = tuple[str, str, Tensor]
-"""(ledger field, tier, tensor): fields are keys, values, codes, scales, positions, logw, columns, stats, index."""
+"""(ledger field, tier, tensor): fields are keys, values, codes, scales, positions, logw, columns, stats,
+index.
+"""
 
 
 @runtime_checkable

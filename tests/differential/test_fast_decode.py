@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from keyvalise.ops import attend
-from keyvalise.ops.fast import decode, launch
+from keyvalise.ops.fast import choose, decode, launch
 from tests.support.compare import assert_close
 
 Answer = tuple[Tensor, Tensor]
@@ -344,3 +344,20 @@ def test_exponential() -> None:
     assert np.abs(each(x) / true - 1.0).max() < 3e-7
     edges = each(np.array([0.0, -87.5, -np.inf, np.nan], np.float32))
     assert edges[:3].tolist() == [1.0, 0.0, 0.0] and np.isnan(edges[3])
+
+
+def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose._forced.cache_clear()
+    small, large = (lambda n: choose.is_faster("dense", torch.float32, n, rival="sdpa")), 2**18
+    assert small(large) and not small(64)
+    assert not choose.is_faster("dense", torch.float32, large, per_head=4096)
+    assert not choose.is_faster("dense", torch.float64, large)
+    assert choose.is_faster("dense", torch.float32, 0, rival="sdpa", force=True)
+    for word, forced in (("always", True), ("never", False)):
+        monkeypatch.setenv(choose.VARIABLE, word)
+        choose._forced.cache_clear()
+        assert choose.is_faster("ragged", torch.float64, 7) is forced
+        assert choose.is_faster("dense", torch.float32, large) is forced
+        assert choose.is_faster("dense", torch.float32, large, force=not forced) is not forced
+    monkeypatch.undo()
+    choose._forced.cache_clear()

@@ -1,4 +1,5 @@
-"""Every law meets every recipe: a test that asks for `case` (or a kind of case) runs once for each of the table.
+"""Every law meets every recipe: a test that asks for `case` (or a kind of case) runs once for each of the
+table.
 
 case      every recipe and composition             entry       the catalogue's entries
 dropping  those that drop                          coding      those that write codes

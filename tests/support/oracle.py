@@ -1,7 +1,7 @@
 """The full cache with dropped entries masked out: what any recipe that only drops or weighs must equal.
 
-It needs no trained weights: the same calls run through transformers' own cache, and a bias per layer, row and head
-hides exactly the tokens that the recipe's cache no longer held when the call began.
+It needs no trained weights: the same calls run through transformers' own cache, and a bias per layer, row
+and head hides exactly the tokens that the recipe's cache no longer held when the call began.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def through(model: Any, cache: KVCache, calls: Sequence[Call]) -> tuple[list[Ten
 
 
 def masked(model: Any, calls: Sequence[Call], before: Sequence[Before]) -> list[Tensor]:
-    """Logits of the full cache where every layer and head sees only what was held, and the call's own tokens."""
+    """Logits of the full cache where every layer and head sees only what was held, and the call's own
+    tokens.
+    """
     detach(model)
     config = model.config.get_text_config(decoder=True)
     _state.base, config._attn_implementation = config._attn_implementation, NAME

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import pickle
 import warnings
 import zlib
 from typing import Any
@@ -148,7 +147,7 @@ def _compiled(work: Any, signature: Any) -> Any:
     """`work` as a C function, kept on disk where that is possible."""
     try:
         return cfunc(signature, cache=True, error_model="numpy")(work)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as flaw:
+    except (RuntimeError, OSError, EOFError) as flaw:
         warnings.warn(
             f"compiled attention kernels cannot be kept on disk, so every process compiles them anew "
             f"({flaw}); set NUMBA_CACHE_DIR to a folder that can be written",

@@ -81,8 +81,10 @@ def test_decoded_in_the_dtype_asked_for_and_inputs_unchanged(code: Any, dtype: t
 
 
 def within(x: Tensor, decoded: Tensor, spread: Tensor, bits: int) -> bool:
-    """Half a step of the group's spread; float16 rounds the step by 2⁻¹⁰ of it, 2^bits − 1 times over, and the
-    offset by 2⁻¹⁰ of the largest number."""
+    """Half a step of the group's spread, and what float16 rounds off.
+
+    The step loses up to 2⁻¹⁰ of itself, 2^bits − 1 times over, the offset 2⁻¹⁰ of the largest number.
+    """
     step = spread / (2**bits - 1)
     limit = torch.maximum(step / 2, spread * 2.0**-10) + x.abs().amax() * 2.0**-10
     return bool(((x - decoded).abs() <= limit).all())

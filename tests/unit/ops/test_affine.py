@@ -21,7 +21,7 @@ def ulp(x: Tensor) -> Tensor:
 def bound(x: Tensor, step: Tensor, offset: Tensor, bits: int) -> Tensor:
     """Largest error: half a step, or what rounding the parameters to float16 cuts off at either end.
 
-    The offset is rounded up by at most one spacing; the step is rounded down by at most one, 2^bits − 1 times over.
+    The offset is rounded up by at most one spacing, the step down by at most one, 2^bits − 1 times over.
     A constant group errs by its width, which lies below float16's resolution.
     """
     step, offset = step.float(), offset.float()

@@ -28,7 +28,8 @@ layers = st.one_of(
 )
 whens = st.lists(
     st.one_of(
-        st.just(AtPrompt()), st.builds(Every, st.integers(1, 4096), st.sampled_from([None, "prompt", "decode"]))
+        st.just(AtPrompt()),
+        st.builds(Every, st.integers(1, 4096), st.sampled_from([None, "prompt", "decode"])),
     ),
     min_size=1,
     max_size=3,
@@ -52,7 +53,9 @@ def value(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
 def part(name: str) -> st.SearchStrategy[Any]:
     """A part with any arguments in range; half of them stay at their default."""
     kind = catalogue.part(name)
-    fields = {field.name: st.one_of(st.just(field.default), value(field)) for field in dataclasses.fields(kind)}
+    fields = {
+        field.name: st.one_of(st.just(field.default), value(field)) for field in dataclasses.fields(kind)
+    }
     return st.builds(kind, **fields)
 
 

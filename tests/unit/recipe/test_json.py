@@ -47,7 +47,11 @@ def test_the_name_comes_back() -> None:
         (lambda d: d["stages"][0]["parts"].pop(0) and d, RecipeError, "score is missing"),
         (lambda d: d["stages"][0].update(when=[{"at": "dawn"}]) or d, RecipeError, "a schedule in JSON is"),
         (lambda d: d["stages"][0].update(when=[{"every": 0}]) or d, RecipeError, "a schedule in JSON is"),
-        (lambda d: d["stages"][0]["parts"].append({"part": "mass"}) or d, RecipeError, "mass has no place here"),
+        (
+            lambda d: d["stages"][0]["parts"].append({"part": "mass"}) or d,
+            RecipeError,
+            "mass has no place here",
+        ),
     ],
 )
 def test_mistakes(change, error: type[RecipeError], message: str) -> None:

@@ -1,0 +1,78 @@
+"""From which size on the compiled decode kernels beat torch: a small measured table, and how to overrule it.
+
+Measured   by `bench/decode_kernels.py` on two cores of an AMD EPYC with AVX2 (torch 2.13, numba 0.68), one
+           thread, all ways of a case in turns, least of the repeats. A call costs about twice one of torch's
+           attention and half one of `ops.attend`, so small stores tell the rivals apart; many queries per kv
+           head make attention a matrix product, where torch catches up.
+Knows not  whether the kernels can run at all: `decode.available` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Literal, NamedTuple
+
+import torch
+
+Kind = Literal["dense", "ragged"]
+Rival = Literal["attend", "sdpa"]
+"""The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
+
+VARIABLE = "KEYVALISE_FAST"
+"""Environment variable: `always` or `never` overrule the table."""
+
+
+class Bound(NamedTuple):
+    """The kernel is faster from `least` entries of all heads together, up to `most` queries per kv head."""
+
+    least: int
+    most: int
+
+
+TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
+    ("dense", "attend", torch.float32): Bound(0, 32),
+    ("dense", "attend", torch.bfloat16): Bound(0, 32),
+    ("dense", "attend", torch.float16): Bound(0, 32),
+    ("dense", "sdpa", torch.float32): Bound(8192, 16),
+    ("dense", "sdpa", torch.bfloat16): Bound(1024, 16),
+    ("dense", "sdpa", torch.float16): Bound(64, 32),
+    ("ragged", "attend", torch.float32): Bound(0, 32),
+    ("ragged", "attend", torch.bfloat16): Bound(0, 32),
+    ("ragged", "attend", torch.float16): Bound(0, 32),
+    ("ragged", "sdpa", torch.float32): Bound(0, 16),
+    ("ragged", "sdpa", torch.bfloat16): Bound(0, 16),
+    ("ragged", "sdpa", torch.float16): Bound(0, 32),
+}
+
+NARROW = 64
+"""Key dims below this leave little to multiply per weight; then `most` is 8 in float32."""
+
+
+def is_faster(
+    kind: Kind,
+    dtype: torch.dtype,
+    n_entries: int,
+    *,
+    per_head: int = 1,
+    key_dim: int = 128,
+    rival: Rival = "attend",
+    force: bool | None = None,
+) -> bool:
+    """Whether to call the kernel for n_entries stored entries of all heads and per_head = G·S queries.
+
+    `force`, else the environment variable, else the table decides.
+    """
+    forced = _forced() if force is None else force
+    if forced is not None:
+        return forced
+    bound = TABLE.get((kind, rival, dtype))
+    if bound is None:
+        return False
+    most = min(bound.most, 8) if key_dim < NARROW and dtype is torch.float32 else bound.most
+    return n_entries >= bound.least and per_head <= most
+
+
+@functools.cache
+def _forced() -> bool | None:
+    return {"always": True, "never": False}.get(os.environ.get(VARIABLE, ""))

@@ -1,0 +1,93 @@
+"""Every published system: normal form, arguments, schedules, and what it protects."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from keyvalise.recipe import catalogue
+from keyvalise.recipe.compose import compose
+from keyvalise.recipe.object import Recipe
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import HOST_GIVES
+from keyvalise.types.quantity import Share
+from keyvalise.types.when import AtPrompt, Every
+
+GEOMETRY = Geometry(4, 8, 4, 32, 32, torch.bfloat16, 32**-0.5)
+PROTECTED = {
+    "streaming": (4, 0),
+    "h2o": (0, Share(50)),
+    "observed": (0, 0),
+    "snapkv": (0, 32),
+    "tova": (0, 0),
+    "knorm": (0, 0),
+    "keydiff": (0, 0),
+    "expected": (4, 0),
+    "random": (0, 0),
+    "weighted_random": (0, 0),
+    "pyramidkv": (0, 32),
+    "adakv": (0, 32),
+}
+STEADY = ("streaming", "h2o", "tova")
+VALUES = {"bits": 4, "group": 16, "residual": 9, "positions": "slot", "floor": 0.5, "pool": 9, "beta": 7.0}
+
+
+@pytest.mark.parametrize("name", catalogue.recipes())
+def test_it_is_built_and_survives_text_and_json(name: str) -> None:
+    recipe = Recipe.parse(name)
+    river = compose(recipe, GEOMETRY, HOST_GIVES | {"rope:static"})
+    assert recipe.name == name and river.at(3).angle == "absolute"
+    assert Recipe.parse(str(recipe)) == Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("name", catalogue.recipes())
+def test_its_text_is_the_normal_form_up_to_defaults_it_wants_seen(name: str) -> None:
+    published = catalogue.recipe(name)
+    text = str(Recipe.parse(name))
+    assert text == (published.text or "full").replace("(floor=0.2)", "")
+
+
+@pytest.mark.parametrize("name", catalogue.recipes())
+def test_every_argument_changes_what_it_says(name: str) -> None:
+    for argument, targets in catalogue.recipe(name).arguments.items():
+        value = VALUES.get(argument, 7)
+        recipe = Recipe.parse(f"{name}({argument}={value})")
+        assert recipe != Recipe.parse(name)
+        for target in targets:
+            part, _, field = target.partition(".")
+            found = [p for p in recipe.parts if p.name == part]
+            field = "channels" if (part.startswith("int"), field) == (True, "group") else field
+            assert found and all(getattr(p, field) == value for p in found)
+
+
+@pytest.mark.parametrize(("name", "protected"), PROTECTED.items())
+def test_it_protects_what_its_paper_protects(name: str, protected: tuple[object, object]) -> None:
+    for stage in Recipe.parse(name).stages:
+        assert (stage.act.sinks, stage.act.recent) == protected
+
+
+@pytest.mark.parametrize("name", PROTECTED)
+def test_schedules_are_as_published(name: str) -> None:
+    whens = {when for stage in Recipe.parse(name).stages for when in stage.when}
+    assert whens == ({AtPrompt(), Every(1, "decode")} if name in STEADY else {AtPrompt()})
+
+
+@pytest.mark.parametrize("name", PROTECTED)
+def test_every_adds_a_stage_or_sets_the_rhythm(name: str) -> None:
+    recipe = Recipe.parse(f"{name}(every=16) @ 64tok")
+    whens = {when for stage in recipe.stages for when in stage.when}
+    assert whens == {AtPrompt(), Every(16, "decode")}
+    assert (
+        len({stage.parts for stage in recipe.stages}) == len({stage.budget for stage in recipe.stages}) == 1
+    )
+
+
+def test_one_argument_may_set_several_parts() -> None:
+    recipe = Recipe.parse("snapkv(window=64)")
+    assert recipe.stages[0].score.n == 64 and recipe.stages[0].act.recent == 64  # type: ignore[attr-defined]
+
+
+def test_relations_between_recipes() -> None:
+    assert Recipe.parse("pyramidkv > uniform") == Recipe.parse("snapkv")
+    assert Recipe.parse("weighted_random > top") == Recipe.parse("random")
+    assert Recipe.parse("h2o @ 20%") == Recipe.parse("h2o")
