@@ -58,8 +58,9 @@ class Unavailable(Exception):
     """A rival is not installed; the case is left out, and the message says how to get it."""
 
 
-def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm: int = 1) -> dict[str,
-list[float]]:
+def alternate(
+    sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm: int = 1
+) -> dict[str, list[float]]:
     """Seconds per run: in every round each side runs once, and the next round begins with another side."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     order = list(sides)
@@ -75,8 +76,10 @@ list[float]]:
 
 def summary(seconds: list[float]) -> dict[str, Any]:
     """Median, quartiles and mean in milliseconds."""
-    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else
-    seconds * 3 numbers = {"median_ms": middle, "low_ms": low, "high_ms": high, "mean_ms": statistics.fmean(seconds)}
+    low, middle, high = (
+        statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+    )
+    numbers = {"median_ms": middle, "low_ms": low, "high_ms": high, "mean_ms": statistics.fmean(seconds)}
     return {name: round(1e3 * value, 4) for name, value in numbers.items()} | {"n": len(seconds)}
 
 
@@ -165,7 +168,8 @@ def _run(area: str, name: str, case: Case, records: dict[str, dict[str, Any]]) -
         return False
     targets = [asdict(target) | {"is_met": target.is_met} for target in figure.targets]
     body = {"settings": figure.settings, "sides": figure.sides, "targets": targets, "notes": figure.notes}
-    record = {"area": area, "case": name, **body, "seconds": round(time.perf_counter() - begin, 1), "machine": info}
+    spent = round(time.perf_counter() - begin, 1)
+    record = {"area": area, "case": name, **body, "seconds": spent, "machine": info}
     keep(area, records | {name: record})
     print(f"{area} {name}: {record['seconds']:.0f} s", flush=True)
     for target in figure.targets:

@@ -1,6 +1,6 @@
 """Times the compiled decode kernels beside their rivals in torch and writes one JSON line per case.
 
-    python bench/decode_kernels.py [--seconds 1.0] [--threads 2] [--only dense]
+    python bench/decode_kernels.py [--seconds 1.0] [--threads 2] [--only dense-float32-128-]
 
 All ways of one case run alternately in one process; least and median of the repeats are kept, with the load
 of the machine, because the least is what an idle machine gives and the median what this one gave.
@@ -151,7 +151,7 @@ def main() -> None:
     with TARGET.open("a") as target:
         for make in cases():
             what, ways = make()
-            if args.only not in what["kind"]:
+            if args.only not in f"{what['kind']}-{what['dtype']}-{what['T']}-":
                 continue
             times = measure(ways, args.seconds)
             ratios = {

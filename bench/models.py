@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import rivals  # noqa: F401 (puts quantization back ends on the path before transformers looks for them)
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, DynamicCache, LlamaConfig, LlamaForCausalLM
@@ -92,8 +93,9 @@ class Preallocated(DynamicLayer):
         DynamicLayer.__init__(self)
         self.room, self.n = room, 0
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor,
-    Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Write behind what is there."""
         n = key_states.shape[2]
         if not self.is_initialized:
@@ -112,8 +114,9 @@ def preallocated(model: Any, room: int = 512) -> Cache:
     return Cache(layers=[Preallocated(room) for _ in range(model.config.num_hidden_layers)])
 
 
-def grouped(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) ->
-tuple[Tensor, None]:
+def grouped(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
+) -> tuple[Tensor, None]:
     """Attention of one query per head as two matrix products, query heads folded by their kv head."""
     n_rows, n_heads, _, dim = key.shape
     folded = query.reshape(n_rows, n_heads, -1, dim)

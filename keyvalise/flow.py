@@ -21,6 +21,7 @@ from keyvalise.recipe.compose import LayerRiver
 from keyvalise.recipe.cuts import Due, cuts
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer
+from keyvalise.store.roll import Roll, only, with_columns
 from keyvalise.types.data import Call, Env, Memory, Piece, Queries
 from keyvalise.types.part import Observer
 
@@ -95,17 +96,15 @@ def commit(memory: Memory, piece: Piece, due: Due, call: Call, bed: Bed) -> Memo
         memory, roll = observe(memory, piece, observers, bed.env)
         for stage, rows in due:
             memory = decide(memory, roll, (stage, rows), piece, bed)
-            roll = layer.Roll.of(memory)
+            roll = Roll.of(memory)
         if piece.is_prompt and memory.prompt == memory.clock:
-            memory = layer.only(memory, roll, bed.river.always)
+            memory = only(memory, roll, bed.river.always)
     return settle(memory, due, bed)
 
 
-def observe(
-    memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: Env
-) -> tuple[Memory, layer.Roll]:
+def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: Env) -> tuple[Memory, Roll]:
     """Let every observer see the piece; columns go onto the entries, statistics into the memory."""
-    roll = layer.Roll.of(memory)
+    roll = Roll.of(memory)
     stats: dict[str, Tensor] = dict(memory.stats)
     columns: dict[str, Tensor] = {}
     for observer in observers:
@@ -113,12 +112,10 @@ def observe(
             stats |= observer.init(env, len(memory.clock), piece.q.device)
         new, written = observer.update(env, stats, piece, roll.entries)
         stats, columns = stats | new, columns | written
-    return layer.with_columns(replace(memory, stats=stats), roll, columns)
+    return with_columns(replace(memory, stats=stats), roll, columns)
 
 
-def decide(
-    memory: Memory, roll: layer.Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed
-) -> Memory:
+def decide(memory: Memory, roll: Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed) -> Memory:
     """score → rescore → protect → allocate → select → act, in the rows whose cut it is."""
     (stage, rows), env, entries = due, bed.env, roll.entries
     tokens = bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
@@ -142,5 +139,7 @@ def settle(memory: Memory, due: Due, bed: Bed) -> Memory:
     """Code what lies far enough behind; after a decision, hold nothing that the budget does not allow."""
     if bed.river.code is not None:
         residual = bed.river.residuals(due, memory, layer.live_groups(memory))
-        memory = layer.settle(memory, bed.river.code, bed.env, residual, hurry=bool(due))
-    return layer.fitted(memory) if due else memory
+        memory = layer.settle(
+            memory, bed.river.code, bed.env, residual, hurry=bool(due) or bed.river.is_tight
+        )
+    return layer.fitted(memory) if due or bed.river.is_tight else memory

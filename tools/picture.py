@@ -53,25 +53,25 @@ def picture() -> str:
     width, right = 900, LEFT + N_TOKENS * step
     marks = [text(LEFT, 28, "one layer, four heads, a context of forty tokens", size=15)]
     marks.append(text(LEFT, 48, "full cache: every head keeps every token in 16 bits", FAINT))
-    marks += [
-        cell(LEFT + i * step, TOP + h * step, RAW) for h in range(N_HEADS) for i in range(N_TOKENS)
-    ]
+    marks += [cell(LEFT + i * step, TOP + h * step, RAW) for h in range(N_HEADS) for i in range(N_TOKENS)]
     marks.append(text(right + 20, TOP + 2 * step + 2, "100 % of the bytes"))
     middle = TOP + N_HEADS * step + 34
     marks.append(text(LEFT, middle, f"keydiff &gt; adaptive &gt; int4 @ {share()}%", size=15))
-    marks.append(text(LEFT, middle + 20, "heads keep what they need; keepers are coded, the newest stay raw",
-    FAINT)) below = middle + 36
+    caption = "heads keep what they need; keepers are coded, the newest stay raw"
+    marks.append(text(LEFT, middle + 20, caption, FAINT))
+    below = middle + 36
     marks += [
         cell(LEFT + i * step, below + h * step, shape(i, h)) for h in range(N_HEADS) for i in range(N_TOKENS)
     ]
     marks.append(text(right + 20, below + 2 * step + 2, f"{share()} % of the bytes, truly freed"))
     legend = below + N_HEADS * step + 26
-    for i, (colour, words) in enumerate(((RAW, "raw, 16 bits"), (CODED, "coded, 4 bits"), (DROPPED,
-    "dropped"))):
+    names = ((RAW, "raw, 16 bits"), (CODED, "coded, 4 bits"), (DROPPED, "dropped"))
+    for i, (colour, words) in enumerate(names):
         marks += [cell(LEFT + i * 150, legend - 11, colour), text(LEFT + i * 150 + 18, legend, words, FAINT)]
     last = legend + 36
-    marks.append(text(LEFT, last, "attention over each part, merged exactly by log-sum-exp: no padding, no
-    masks over fakes")) body = "\n".join(marks)
+    caption = "attention over each part, merged exactly by log-sum-exp: no padding, no masks over fakes"
+    marks.append(text(LEFT, last, caption))
+    body = "\n".join(marks)
     style = 'font-family="ui-sans-serif, system-ui, sans-serif"'
     size = f'width="{width}" height="{last + 24}" viewBox="0 0 {width} {last + 24}"'
     ground = f'<rect width="{width}" height="{last + 24}" rx="8" fill="#ffffff"/>'

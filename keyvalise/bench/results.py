@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class Results:
         for number, line in enumerate(whole[: self._end].decode("utf-8", "replace").splitlines(), 1):
             try:
                 result = Result.from_json(line)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 raise InputError(
                     f"{path}:{number} is not a result of keyvalise bench; choose another folder"
                 ) from None
@@ -111,4 +112,5 @@ def write_whole(path: Path, text: str) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()

@@ -59,25 +59,23 @@ class GroupedEncode:
             raise BadArgument("group", self.channels, f"at most the head size {smaller}")
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
-        dims = (geometry.key_dim, geometry.value_dim)
-        return float(
-            sum(pack.width(dim, self.bits) + 4 * affine.n_groups(dim, self.channels) for dim in dims)
-        )
+        dims, bits = (geometry.key_dim, geometry.value_dim), self.bits
+        return sum(float(pack.width(dim, bits) + 4 * affine.n_groups(dim, self.channels)) for dim in dims)
 
     def group_bytes(self, geometry: Geometry) -> int:
         return 0
 
     def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
-        k, scales_k = affine.encode_rows(keys, self.bits, self.channels)
-        v, scales_v = affine.encode_rows(values, self.bits, self.channels)
-        return Codes({"keys": k, "values": v, "scales_keys": scales_k, "scales_values": scales_v}, {})
+        k, of_k = affine.encode_rows(keys, self.bits, self.channels)
+        v, of_v = affine.encode_rows(values, self.bits, self.channels)
+        return Codes({"keys": k, "values": v, "scales_keys": of_k, "scales_values": of_v}, {})
 
     def decode(
         self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        entry, geometry = codes.entry, env.geometry
-        keys = affine.decode_rows(entry["keys"], entry["scales_keys"], self.bits, geometry.key_dim)
-        values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, geometry.value_dim)
+        entry, shape = codes.entry, env.geometry
+        keys = affine.decode_rows(entry["keys"], entry["scales_keys"], self.bits, shape.key_dim)
+        values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, shape.value_dim)
         return keys.to(dtype), values.to(dtype)
 
 

@@ -20,6 +20,7 @@ from keyvalise.host.shared import Shared, ropes_of
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.store import layer as store
+from keyvalise.store.roll import Roll
 from keyvalise.types.errors import InputError, UnsupportedModel
 from keyvalise.types.geometry import Geometry
 
@@ -164,7 +165,7 @@ class KVCache(Cache):
         memory = self.shared.layers[layer].memory
         if memory is None or store.is_unread(memory):
             return []
-        ordinals = store.Roll.of(memory).entries.ordinals
+        ordinals = Roll.of(memory).entries.ordinals
         return [[[o for o in head if o >= 0] for head in row] for row in ordinals.tolist()]
 
     def fork(self) -> KVCache:

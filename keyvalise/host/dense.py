@@ -17,6 +17,7 @@ from torch import Tensor
 from keyvalise import flow
 from keyvalise.host.layer import MemoryLayer
 from keyvalise.store import layer as store
+from keyvalise.store.roll import Roll
 from keyvalise.types.data import Call, Piece, Stretch
 from keyvalise.types.errors import HostError
 
@@ -55,7 +56,7 @@ class DenseLayer(MemoryLayer):
         grown = store.append(self.memory, piece, self.env.geometry.dtype, self.river.angle)
         self.waiting = call, awaits_end
         self.took(call, flow.Passed(value_states[:, :, :0], grown, ()), awaits_end)
-        entries = store.Roll.of(grown).entries
+        entries = Roll.of(grown).entries
         return entries.keys().to(key_states.dtype), entries.values().to(value_states.dtype)
 
     def settle(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from keyvalise.store import layer as store
+from keyvalise.store.roll import writable
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
@@ -84,7 +85,7 @@ def entries_in(memory: Any) -> int:
     """Entries of one kv head on average, over the writable segments of a memory."""
     if memory is None:
         return 0
-    counts = [segment.lengths for segment in store.writable(memory)]
+    counts = [segment.lengths for segment in writable(memory)]
     return round(sum(float(count.float().mean()) for count in counts))
 
 

@@ -56,10 +56,15 @@ class LayerRiver:
         """Whether a memory depends on where calls are cut."""
         return bool(self.stages) or self.code is not None
 
+    @property
+    def is_tight(self) -> bool:
+        """Whether a code alone must hold a budget, so that nothing may lie around uncoded or unused."""
+        return self.code is not None and not self.stages and self.budget is not None
+
     @cached_property
     def is_quiet(self) -> bool:
         """Whether decoding changes nothing but the tail, as long as nothing is coded."""
-        return not self.always and not self.has_decode_stages
+        return not self.always and not self.has_decode_stages and not self.is_tight
 
     def tokens(self, stage: Stage, rows: Sequence[bool], memory: Memory, groups: float = 0) -> list[int]:
         """Entries per kv head that a due stage leaves in every row; all where it is not the row's cut."""

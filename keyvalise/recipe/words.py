@@ -21,6 +21,7 @@ BARE = ("n", "size", "how", "bits", "by")
 
 
 def word(field: dataclasses.Field[Any]) -> str:
+    """What a field is called in a text."""
     return str(field.metadata.get("word", field.name))
 
 

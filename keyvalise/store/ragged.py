@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import attend
-from keyvalise.store import flat
+from keyvalise.store import flat, slots
 from keyvalise.types.data import Entries, Partial, Queries
-from keyvalise.types.segment import Named
+from keyvalise.types.segment import Angle, Named
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class Ragged:
 
     run: flat.Flat
     bounds: tuple[int, ...]
+    angle: Angle = "absolute"
 
     kind: ClassVar[str] = "ragged"
     frozen: ClassVar[bool] = False
 
     @staticmethod
-    def of(run: flat.Flat) -> Ragged:
-        return Ragged(run, flat.bounds_of(run.counts))
+    def of(run: flat.Flat, angle: Angle = "absolute") -> Ragged:
+        return Ragged(run, flat.bounds_of(run.counts), angle)
 
     @property
     def lengths(self) -> Tensor:
@@ -37,8 +38,8 @@ class Ragged:
 
     def attend(self, queries: Queries) -> tuple[Partial, Ragged]:
         out, lse = attend.ragged(
-            queries.q,
-            self.run.keys,
+            slots.turned_queries(queries),
+            self._keys(queries),
             self.run.values,
             bounds=self.bounds,
             scale=queries.scale,
@@ -46,6 +47,16 @@ class Ragged:
             logw=self.run.logw,
         )
         return Partial(out, lse), self
+
+    def _keys(self, queries: Queries) -> Tensor:
+        """The keys as they are read: where they stand, or at their slots."""
+        run = self.run
+        if queries.slot_shift is None:
+            return run.keys
+        starts = torch.tensor(self.bounds[:-1], device=run.keys.device)
+        counts = torch.tensor(run.counts, device=run.keys.device)
+        slot = torch.arange(run.keys.shape[0], device=run.keys.device) - starts.repeat_interleave(counts)
+        return slots.turned_keys(run.keys, slot - run.ordinals, queries)
 
     def entries(self) -> Entries:
         run = self.run
@@ -68,7 +79,7 @@ class Ragged:
     def with_columns(self, columns: Mapping[str, Tensor]) -> Ragged:
         index, live = flat.padded_index(self.bounds, self.run.shape, self.run.keys.device)
         flatten = {name: column[live] for name, column in columns.items()}
-        return Ragged(replace(self.run, columns=flatten), self.bounds)
+        return Ragged(replace(self.run, columns=flatten), self.bounds, self.angle)
 
     def rows(self, index: Tensor) -> Ragged:
         n_heads = self.run.shape[1]
@@ -79,7 +90,7 @@ class Ragged:
             order.append(torch.arange(begin, end, device=self.run.keys.device))
             counts += self.run.counts[row * n_heads : (row + 1) * n_heads]
         run = self.run.index(torch.cat(order), tuple(counts))
-        return Ragged.of(replace(run, shape=(len(order), n_heads)))
+        return Ragged.of(replace(run, shape=(len(order), n_heads)), self.angle)
 
     def tensors(self) -> Iterable[Named]:
         run = self.run

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend, rope
-from keyvalise.store import flat
+from keyvalise.ops import attend
+from keyvalise.store import flat, slots
 from keyvalise.store.arena import Arena, slack
 from keyvalise.types.data import Entries, Partial, Queries, Stretch
 from keyvalise.types.segment import Angle, Named
@@ -171,20 +171,15 @@ class Tail:
         return bias if self.logw is None else bias + self._weights()[:, :, None]
 
     def _turned(self, queries: Queries) -> tuple[Tensor, Tensor]:
-        if self.angle == "absolute":
-            return queries.q, self.keys
-        assert queries.rope is not None, (
-            "slot angles are refused without rotary positions when a recipe is built"
-        )
+        """Queries and keys as they are read: kept entries at their slots, the run as far off as its queries."""
+        q = slots.turned_queries(queries)
+        if queries.slot_shift is None:
+            return q, self.keys
         ordinals = self._ordinals()
-        slots = torch.arange(self.longest, device=ordinals.device)
-        keys = rope.shift(self.keys, slots - ordinals, queries.rope)
-        column = torch.arange(queries.stretch.width, device=ordinals.device)
-        offset = torch.tensor(self.lengths_, device=ordinals.device) - torch.tensor(
-            queries.stretch.ends, device=ordinals.device
-        )
-        delta = offset[:, None, None].expand(-1, 1, column.numel())
-        return rope.shift(queries.q, delta, queries.rope), keys
+        slot = torch.arange(self.longest, device=ordinals.device)
+        run = torch.tensor(queries.slot_shift, device=ordinals.device)[:, None, None]
+        shift = torch.where(slot < self.n_head, slot - ordinals, run.expand_as(ordinals))
+        return q, slots.turned_keys(self.keys, shift, queries)
 
     def _ordinals(self) -> Tensor:
         """int32 [B, H, T], running on behind the rows' ends."""

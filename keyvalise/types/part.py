@@ -93,7 +93,7 @@ def _fits(field: dataclasses.Field[Any], value: Any, meta: Mapping[str, Any]) ->
         return value in meta["choices"]
     if value is None or field.default is None:
         return True
-    if isinstance(field.default, str) or isinstance(field.default, bool):
+    if isinstance(field.default, str | bool):
         return type(value) is type(field.default)
     if isinstance(value, Share):
         return "Amount" in str(field.type) and 0 <= value.percent <= 100

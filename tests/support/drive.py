@@ -11,6 +11,7 @@ from torch import Tensor
 
 from keyvalise import KVCache
 from keyvalise.store import layer as store
+from keyvalise.store.roll import Roll
 
 Kept = dict[int, list[list[list[int]]]]
 """layer → [row][kv head] → ordinals, ascending."""
@@ -97,7 +98,7 @@ def weights(cache: KVCache) -> dict[int, list[list[list[float]]] | None]:
     """The log-weights beside `held`, None where a layer has none."""
     found: dict[int, list[list[list[float]]] | None] = {}
     for i, layer in cache.shared.layers.items():
-        entries = None if layer.memory is None else store.Roll.of(layer.memory).entries
+        entries = None if layer.memory is None else Roll.of(layer.memory).entries
         if entries is None or entries.logw is None:
             found[i] = None
             continue
@@ -119,7 +120,7 @@ def snapshot(cache: KVCache) -> list[Tensor]:
     for layer in cache.shared.layers.values():
         if layer.memory is None:
             continue
-        entries = store.Roll.of(layer.memory).entries
+        entries = Roll.of(layer.memory).entries
         copies += [entries.ordinals, entries.keys(), entries.values(), *entries.columns.values()]
         copies += [] if entries.logw is None else [entries.logw]
         copies += list(layer.memory.stats.values())

@@ -1,0 +1,131 @@
+"""restores_model: a KVCache changes nothing for anybody else, and `detach` leaves nothing behind."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+import keyvalise
+from keyvalise import KVCache
+from tests.support import drive
+from tests.support.cases import Case
+from tests.support.compare import assert_same
+from tests.support.models import tiny
+
+
+def state(model: Any) -> dict[str, Any]:
+    """Everything about a model that a cache might touch."""
+    modules = dict(model.named_modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
+    return {
+        "attention": model.config._attn_implementation,
+        "config": copy.deepcopy(model.config.to_dict()),
+        "attributes": {name: sorted(vars(module)) for name, module in modules.items()},
+        "hooks": {name: [len(getattr(module, hook)) for hook in hooks] for name, module in modules.items()},
+        "forwards": {name: type(module).forward for name, module in modules.items()},
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+    }
+
+
+def assert_untouched(now: dict[str, Any], before: dict[str, Any], *, but: tuple[str, ...] = ()) -> None:
+    """Every entry of two states agrees."""
+    for name, value in before.items():
+        if name == "weights":
+            assert value.keys() == now[name].keys()
+            assert all(torch.equal(now[name][key], tensor) for key, tensor in value.items())
+        elif name not in but:
+            assert now[name] == value, name
+
+
+def fresh(family: str, attention: str = "sdpa") -> Any:
+    """A copy of a tiny model that no cache has met."""
+    keyvalise.detach(tiny(family))
+    model = copy.deepcopy(tiny(family))
+    model.set_attn_implementation(attention)
+    return model
+
+
+def test_detach_leaves_nothing(case: Case) -> None:
+    model = fresh("llama")
+    before = state(model)
+    cache = KVCache(model, case.text)
+    drive.run(model, cache, drive.text(66, 40).calls(63, 1, 1))
+    assert_untouched(state(model), before, but=("attention", "config"))
+    keyvalise.detach(model)
+    assert_untouched(state(model), before)
+    keyvalise.detach(model)
+    assert_untouched(state(model), before)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "falcon", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_detach_leaves_nothing_on_other_families(family: str, attention: str) -> None:
+    if family == "gpt_oss" and attention == "sdpa":
+        pytest.skip("GptOss has no sdpa")
+    model = fresh(family, attention)
+    before = state(model)
+    drive.run(model, KVCache(model, "full"), drive.text(40).calls(39, 1))
+    keyvalise.detach(model)
+    assert_untouched(state(model), before)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_other_caches_are_served_as_before(attention: str) -> None:
+    model = fresh("llama", attention)
+    calls = drive.text(66, 40).calls(63, 1, 1)
+    want = drive.run(model, DynamicCache(config=model.config), calls).logits
+    bare = model(calls[0].ids, attention_mask=calls[0].mask, use_cache=False).logits
+    mine = KVCache(model, "knorm @ 9tok")
+    for i, call in enumerate(calls):
+        drive.run(model, mine, [call])
+        assert model.config._attn_implementation == "keyvalise"
+        if i == 0:
+            assert_same(model(call.ids, attention_mask=call.mask, use_cache=False).logits, bare)
+    for got, logits in zip(drive.run(model, DynamicCache(config=model.config), calls).logits, want, strict=True):
+        assert_same(got, logits)
+
+
+def test_output_attentions_are_those_of_before() -> None:
+    model = fresh("llama", "eager")
+    call = drive.text(33, 20).calls(33)[0]
+    want = model(call.ids, attention_mask=call.mask, output_attentions=True)
+    KVCache(model, "full")
+    got = model(call.ids, attention_mask=call.mask, output_attentions=True)
+    assert len(got.attentions) == 3
+    for a, b in zip((*got.attentions, got.logits), (*want.attentions, want.logits), strict=True):
+        assert_same(a, b)
+
+
+def test_a_second_thread_is_served_as_before() -> None:
+    model = fresh("llama")
+    calls = drive.text(66, 40).calls(63, *[1] * 3)
+    want = drive.run(model, DynamicCache(config=model.config), calls).logits
+    got: list[list[torch.Tensor]] = []
+
+    def stock() -> None:
+        got.extend(drive.run(model, DynamicCache(config=model.config), calls).logits for _ in range(3))
+
+    thread = threading.Thread(target=stock)
+    thread.start()
+    for _ in range(3):
+        drive.run(model, KVCache(model, "snapkv(window=7) @ 20%"), calls)
+    thread.join()
+    assert len(got) == 3
+    for logits in got:
+        for a, b in zip(logits, want, strict=True):
+            assert_same(a, b)
+
+
+def test_two_models_do_not_mix() -> None:
+    one, two = fresh("llama", "eager"), fresh("qwen3", "sdpa")
+    KVCache(one)
+    KVCache(two)
+    keyvalise.detach(one)
+    assert (one.config._attn_implementation, two.config._attn_implementation) == ("eager", "keyvalise")
+    keyvalise.detach(two)
+    assert two.config._attn_implementation == "sdpa"
