@@ -10,6 +10,7 @@ share-*    time against kept share     heads-*     ragged against uniform heads 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -117,7 +118,7 @@ def share(dtype_name: str) -> cases.Figure:
     caches = {recipe: models.fill(model, KVCache(model, recipe), keys, values) for recipe in recipes}
     sides = turns(model, caches, 15)
     times = [sides[recipe]["median_ms"] for recipe in recipes]
-    worst = max(b / a for a, b in zip(times, times[1:], strict=False))
+    worst = max(b / a for a, b in itertools.pairwise(times))
     target = cases.Target("time of a step, each share against the next larger", worst, 1.0)
     return cases.Figure({"tokens": N_LONG, "dtype": dtype_name}, sides, [target])
 

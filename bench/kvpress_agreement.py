@@ -1,10 +1,10 @@
-"""Do the recipes keep what the same methods of the kvpress package keep? On the same model file and documents.
+"""Do the recipes keep what the same methods of the kvpress package keep, on one model file and documents?
 
-    python bench/kvpress_agreement.py [CASE …] [--again]        KVPRESS_PYTHON=…/bin/python names its environment
+    python bench/kvpress_agreement.py [CASE …] [--again] [--list]
 
-kvpress needs an older transformers, so it runs in an environment of its own (`python bench/rivals.py` makes one).
-Every recipe is asked for exactly the count that the press kept; agreement is the share of the press's positions
-that the recipe keeps too, per document, layer and kv head.
+kvpress needs an older transformers, so it runs in an environment of its own: `python bench/rivals.py` makes one,
+KVPRESS_PYTHON=…/bin/python names another. Every recipe is asked for exactly the count that the press kept;
+agreement is the share of the press's positions that the recipe keeps too, per document, layer and kv head.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RECIPES = {
     "knorm": "knorm",
     "keydiff": "keydiff",
 }
-"""Row → recipe; the press is the row's first word. kvpress's TOVA always keeps the newest token, the paper does not."""
+"""Row → recipe; the press is the row's name up to the comma."""
 
 
 def random_model(folder: Path) -> Path:

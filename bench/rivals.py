@@ -3,7 +3,7 @@
     python bench/rivals.py        makes what is missing; needs a package index
 
 kvpress             an environment of its own: it needs an older transformers
-hqq, optimum-quanto back ends of transformers' quantized cache: a folder that is added to this interpreter's path
+hqq, optimum-quanto back ends of transformers' quantized cache: a folder that is put on the path
 """
 
 from __future__ import annotations

@@ -140,9 +140,17 @@ def learning_rate(peak: float, step: int, progress: float) -> float:
 
 def save(model: torch.nn.Module, folder: Path) -> None:
     """Model and tokenizer; the weights appear in one move."""
+    from transformers import GenerationConfig
+
     fresh = folder / "new"
-    model.generation_config.max_new_tokens = 16
-    model.generation_config.do_sample = False
+    known = vocabulary()
+    model.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=16,
+        bos_token_id=known["<s>"],
+        eos_token_id=known["</s>"],
+        pad_token_id=known["<pad>"],
+    )
     model.save_pretrained(fresh)
     build_tokenizer().save_pretrained(fresh)
     for file in sorted(fresh.iterdir()):
@@ -172,6 +180,7 @@ def train(options: argparse.Namespace) -> None:
     work(0, options)
     for other in others:
         other.wait()
+    (folder / "workers").unlink(missing_ok=True)
 
 
 def work(worker: int, options: argparse.Namespace) -> None:

@@ -1,11 +1,17 @@
 """The shipped model loads by the standard classes and answers held-out questions about long documents."""
 
+import importlib
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from keyvalise import reference as package
 from keyvalise.reference import evaluate, tasks
+
+# `keyvalise.reference` is also the name of the package's function of that name.
+package = importlib.import_module("keyvalise.reference")
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +50,12 @@ def test_missing_weights_are_a_clear_error(monkeypatch, tmp_path):
 
 
 def test_importing_the_package_loads_no_torch():
-    import subprocess
-    import sys
-
     code = "import sys, keyvalise.reference; print('transformers' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
 
 def test_training_resumes_from_weights_alone(tmp_path):
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "keyvalise.train.reference", "--minutes", "0.02", "--length", "128"]
     first, second = tmp_path / "first", tmp_path / "second"
     subprocess.run([*command, "--out", str(first)], check=True, capture_output=True)

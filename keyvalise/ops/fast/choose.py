@@ -1,9 +1,9 @@
 """From which size on the compiled decode kernels beat torch: a small measured table, and how to overrule it.
 
-Measured   by `bench/decode_kernels.py` on two cores of an AMD EPYC with AVX2 (torch 2.13, numba 0.68), one
-           thread, all ways of a case in turns, least of the repeats. A call costs about twice one of torch's
-           attention and half one of `ops.attend`, so small stores tell the rivals apart; many queries per kv
-           head make attention a matrix product, where torch catches up.
+Measured   by `bench/decode_kernels.py` on an AMD EPYC with AVX2 (torch 2.13, numba 0.68), one thread, all
+           ways of a case in turns, least processor time of the repeats. A call costs about twice one of torch's
+           attention and half one of `ops.attend`, so the size decides only against the former; many queries
+           per kv head make attention a matrix product, where torch catches up.
 Knows not  whether the kernels can run at all: `decode.available` does.
 """
 
@@ -24,29 +24,31 @@ VARIABLE = "KEYVALISE_FAST"
 
 
 class Bound(NamedTuple):
-    """The kernel is faster from `least` entries of all heads together, up to `most` queries per kv head."""
+    """Faster from `least` stored key numbers on, up to `most` queries per kv head, or `narrow` if dims are."""
 
     least: int
     most: int
+    narrow: int
 
 
 TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
-    ("dense", "attend", torch.float32): Bound(0, 32),
-    ("dense", "attend", torch.bfloat16): Bound(0, 32),
-    ("dense", "attend", torch.float16): Bound(0, 32),
-    ("dense", "sdpa", torch.float32): Bound(8192, 16),
-    ("dense", "sdpa", torch.bfloat16): Bound(1024, 16),
-    ("dense", "sdpa", torch.float16): Bound(64, 32),
-    ("ragged", "attend", torch.float32): Bound(0, 32),
-    ("ragged", "attend", torch.bfloat16): Bound(0, 32),
-    ("ragged", "attend", torch.float16): Bound(0, 32),
-    ("ragged", "sdpa", torch.float32): Bound(0, 16),
-    ("ragged", "sdpa", torch.bfloat16): Bound(0, 16),
-    ("ragged", "sdpa", torch.float16): Bound(0, 32),
+    ("dense", "attend", torch.float32): Bound(0, 16, 8),
+    ("dense", "attend", torch.bfloat16): Bound(0, 32, 16),
+    ("dense", "attend", torch.float16): Bound(0, 32, 16),
+    ("dense", "sdpa", torch.float32): Bound(2**20, 16, 8),
+    ("dense", "sdpa", torch.bfloat16): Bound(2**16, 16, 8),
+    ("dense", "sdpa", torch.float16): Bound(2**14, 32, 16),
+    ("ragged", "attend", torch.float32): Bound(0, 16, 8),
+    ("ragged", "attend", torch.bfloat16): Bound(0, 32, 16),
+    ("ragged", "attend", torch.float16): Bound(0, 32, 16),
+    ("ragged", "sdpa", torch.float32): Bound(0, 16, 8),
+    ("ragged", "sdpa", torch.bfloat16): Bound(0, 16, 8),
+    ("ragged", "sdpa", torch.float16): Bound(0, 32, 16),
 }
+"""The ragged `most` is that of dense: only one query per head was timed there."""
 
 NARROW = 64
-"""Key dims below this leave little to multiply per weight; then `most` is 8 in float32."""
+"""Key dims below this leave little to multiply per weight of the softmax."""
 
 
 def is_faster(
@@ -69,8 +71,8 @@ def is_faster(
     bound = TABLE.get((kind, rival, dtype))
     if bound is None:
         return False
-    most = min(bound.most, 8) if key_dim < NARROW and dtype is torch.float32 else bound.most
-    return n_entries >= bound.least and per_head <= most
+    most = bound.narrow if key_dim < NARROW else bound.most
+    return n_entries * key_dim >= bound.least and per_head <= most
 
 
 @functools.cache
