@@ -10,12 +10,12 @@ import gc
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import keyvalise
 from keyvalise.bench import error, kept, prefill, speed
 from keyvalise.bench.plan import FULL, Document, Plan, Settings
 from keyvalise.bench.results import Result
@@ -174,12 +174,20 @@ def is_right(given: str, expected: str, is_exact: bool = True) -> bool:
     return words == wanted if is_exact else words[: len(wanted)] == wanted
 
 
+def version() -> str:
+    """Of the installed package."""
+    try:
+        return metadata.version("keyvalise")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def machine() -> dict[str, Any]:
     """What a figure depends on besides the code."""
     import transformers
 
     return {
-        "keyvalise": keyvalise.__version__,
+        "keyvalise": version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),

@@ -20,35 +20,22 @@ EXAMPLE = (
 
 @app.command(epilog=EXAMPLE)
 def bench(
-    recipes: Annotated[
-        str, typer.Option("--recipes", help="Recipes, parted by commas; full is always there.")
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for results.jsonl and report.html.", metavar="DIR")
-    ],
+    recipes: Annotated[str, typer.Option("--recipes", help="Recipes, parted by commas; full is implied.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results and report.", metavar="DIR")],
     budgets: Annotated[str, typer.Option("--budgets", help="Budgets: 25%,10%, 128tok, 2MiB.")] = "25%,10%",
     tasks: Annotated[str, typer.Option("--tasks", help="Tasks of the generator, or all.")] = "needle",
     kinds: Annotated[str, typer.Option("--kinds", help="Kinds of document: sparse, dense.")] = "sparse",
     tokens: Annotated[str, typer.Option("--tokens", "--lengths", help="Lengths of the documents.")] = "1024",
-    documents: Annotated[
-        int, typer.Option("--documents", min=1, help="Documents per task, kind and length.")
-    ] = 8,
-    seeds: Annotated[
-        str, typer.Option("--seeds", help="Seeds of the documents, in place of --documents.")
-    ] = "",
+    documents: Annotated[int, typer.Option("--documents", min=1, help="Per task, kind and length.")] = 8,
+    seeds: Annotated[str, typer.Option("--seeds", help="Of the documents; replaces --documents.")] = "",
     questions: Annotated[int, typer.Option("--questions", min=1, help="Most questions per document.")] = 8,
     model: options.Model = "reference",
     dtype: options.Dtype = "auto",
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     prefill_chunk: options.PrefillChunk = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 12,
-    query_aware: Annotated[
-        bool,
-        typer.Option(
-            "--query-aware", help="Compress every question together with the document; the report says so."
-        ),
-    ] = False,
+    max_new_tokens: options.MaxNewTokens = 12,
+    query_aware: options.QueryAware = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

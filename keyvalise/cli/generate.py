@@ -24,10 +24,7 @@ EXAMPLE = (
 
 @app.command(epilog=EXAMPLE)
 def generate(
-    document: Annotated[
-        list[str] | None,
-        typer.Option("--document", help="A text file, or - for standard input; repeatable.", metavar="FILE"),
-    ] = None,
+    document: options.Documents = None,
     question: Annotated[
         list[str] | None, typer.Option("--question", help="What to ask; repeatable.", metavar="TEXT")
     ] = None,
@@ -35,9 +32,7 @@ def generate(
     model: options.Model = "reference",
     dtype: options.Dtype = "auto",
     device: options.Device = "cpu",
-    max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.", metavar="N")
-    ] = 32,
+    max_new_tokens: options.MaxNewTokens = 32,
     prefill_chunk: options.PrefillChunk = None,
     seed: options.Seed = 0,
     chat: Annotated[

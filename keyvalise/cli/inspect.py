@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
@@ -19,10 +17,7 @@ if TYPE_CHECKING:
 )
 def inspect_cache(
     recipe: options.RecipeText = "full",
-    document: Annotated[
-        list[str] | None,
-        typer.Option("--document", help="A text file, or - for standard input; repeatable.", metavar="FILE"),
-    ] = None,
+    document: options.Documents = None,
     model: options.Model = "reference",
     dtype: options.Dtype = "auto",
     device: options.Device = "cpu",

@@ -18,6 +18,13 @@ RecipeText = Annotated[
         "--recipe", help="A recipe, as in 'snapkv @ 25%' or 'adakv > int4 @ 10%'.", metavar="RECIPE"
     ),
 ]
+Documents = Annotated[
+    list[str] | None,
+    typer.Option("--document", help="A text file, or - for standard input; repeatable.", metavar="FILE"),
+]
+MaxNewTokens = Annotated[
+    int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.", metavar="N")
+]
 Dtype = Annotated[
     str,
     typer.Option(
@@ -33,6 +40,10 @@ PrefillChunk = Annotated[
     typer.Option("--prefill-chunk", help="Read the document this many tokens at a time.", metavar="N"),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the draws that random recipes make.", metavar="N")]
+QueryAware = Annotated[
+    bool,
+    typer.Option("--query-aware", help="Compress every question with the document; the report says so."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only the result: no progress, no explanations.")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from keyvalise.ops.fast import choose, decode
+
 BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
 
@@ -32,6 +34,9 @@ def dense(
     """
     if k.shape[2] == 0:
         return empty(q, v.shape[-1])
+    if _is_fast("dense", q, k, v, k.shape[1]) and (bias is None or bias.shape[2] == 1):
+        logw = None if bias is None else bias[:, :, 0]
+        return decode.dense(q, k, v, logw=logw, scale=scale, softcap=softcap)
     if softcap is not None or q.device.type != "cpu" or k.shape[-1] != v.shape[-1]:
         return _blockwise(q, k, v, scale=scale, softcap=softcap, bias=bias)
     if k.dtype is torch.float16 or k.dtype != q.dtype:
@@ -40,16 +45,28 @@ def dense(
 
 
 def alone(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """`dense` where nothing will be merged: only out [B, Hq, S, Dv], in the query's dtype.
+    """`dense` where nothing will be merged: only out [B, Hq, S, Dv], in the query's dtype or float32.
 
     Needs   k and v in the query's dtype; no soft cap
     """
     n_rows, n_query, n_queries, dim = q.shape
-    if k.dtype is torch.float16 and q.device.type == "cpu":
-        return _upcast(q, k, v, scale=scale, bias=None)[0].to(q.dtype)
+    if _is_fast("dense", q, k, v, k.shape[1], rival="sdpa"):
+        return decode.dense(q, k, v, scale=scale)[0]
     folded = q.view(n_rows, k.shape[1], -1, dim) if n_queries == 1 else q.reshape(n_rows, k.shape[1], -1, dim)
     out = torch.nn.functional.scaled_dot_product_attention(folded, k, v, scale=scale)
     return out.reshape(n_rows, n_query, n_queries, v.shape[-1])
+
+
+def _is_fast(
+    kind: choose.Kind, q: Tensor, k: Tensor, v: Tensor, n_heads: int, *, rival: choose.Rival = "attend"
+) -> bool:
+    """Whether the compiled kernel can serve these queries, and is faster than what it would replace."""
+    if q.device.type != "cpu":
+        return False
+    dim = k.shape[-1]
+    per_head = q.shape[1] * q.shape[2] // n_heads
+    is_faster = choose.is_faster(kind, k.dtype, k.numel() // dim, per_head=per_head, key_dim=dim, rival=rival)
+    return is_faster and decode.available(k, v)
 
 
 def causal(
@@ -90,11 +107,16 @@ def ragged(
     """
     n_rows, n_query, n_queries, _ = q.shape
     n_heads = (len(bounds) - 1) // n_rows
+    if k.shape[0] == 0:
+        return empty(q, v.shape[-1])
     length = bounds[1] - bounds[0]
     if all(bounds[i] == i * length for i in range(len(bounds))):
         shape = (n_rows, n_heads, length, -1)
         bias = None if logw is None else logw.view(n_rows, n_heads, 1, length)
         return dense(q, k.view(shape), v.view(shape), scale=scale, softcap=softcap, bias=bias)
+    if _is_fast("ragged", q, k, v, n_heads):
+        offsets = torch.tensor(bounds, dtype=torch.int32)
+        return decode.ragged(q, k, v, offsets=offsets, logw=logw, scale=scale, softcap=softcap)
     group = n_query // n_heads
     out, lse = empty(q, v.shape[-1])
     for i in range(len(bounds) - 1):

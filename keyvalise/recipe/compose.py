@@ -137,8 +137,8 @@ class River:
     def at(self, layer: int) -> LayerRiver:
         """The river of one layer; a layer outside every range keeps everything raw."""
         recipe = self.recipe
-        stages = tuple(stage for stage in recipe.stages if layer in stage.layers)
         code = recipe.code if layer in recipe.code_layers else None
+        stages = tuple(s for s in recipe.stages if layer in s.layers and (code is not None or not s.is_idle))
         always, in_prompt = observers(stages)
         costs = tuple(sizes.cost_of(recipe, stage, self.geometry, layer) for stage in (*stages, None))
         return LayerRiver(

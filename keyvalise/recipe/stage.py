@@ -32,6 +32,12 @@ class Stage:
         return (self.score, *self.rescorers, self.allocate, self.select, self.act)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether raw entries never have to leave: the budget is the full cache."""
+        budget = self.budget
+        return budget is not None and budget.unit == "%" and budget.amount == 100 and not budget.of_prompt
+
+    @property
     def decodes(self) -> bool:
         """Whether the stage can act while decoding."""
         return any(isinstance(when, Every) and when.phase != "prompt" for when in self.when)

@@ -73,7 +73,8 @@ def fresh_model(settings: LlamaConfig, seed: int) -> LlamaForCausalLM:
 def _orthogonal(noise: Generator, n_in: int, n_out: int) -> Tensor:
     import torch
 
-    return torch.linalg.qr(torch.randn(n_in, n_out, generator=noise)).Q.T
+    columns: Tensor = torch.linalg.qr(torch.randn(n_in, n_out, generator=noise)).Q
+    return columns.T
 
 
 def _write_tokens(weight: Tensor, noise: Generator) -> None:

@@ -171,7 +171,7 @@ class Tail:
         return bias if self.logw is None else bias + self._weights()[:, :, None]
 
     def _turned(self, queries: Queries) -> tuple[Tensor, Tensor]:
-        """Queries and keys as they are read: kept entries at their slots, the run as far off as its queries."""
+        """Queries and keys as they are read: kept entries at their slots, the run like the queries."""
         q = slots.turned_queries(queries)
         if queries.slot_shift is None:
             return q, self.keys

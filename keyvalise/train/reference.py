@@ -20,6 +20,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed
@@ -30,6 +31,9 @@ from keyvalise.reference.evaluate import table
 from keyvalise.reference.tasks import stream
 from keyvalise.reference.tasks.words import vocabulary
 from keyvalise.reference.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 CORE = ("needle", "records", "copy", "override")
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -99,7 +103,7 @@ def make_batch(course: Course, seed: int, worker: int) -> tuple[torch.Tensor, to
 
 
 def answer_loss(
-    model: torch.nn.Module, ids: torch.Tensor, marks: torch.Tensor
+    model: LlamaForCausalLM, ids: torch.Tensor, marks: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Loss on the answers (and a few other tokens); per task, right and all answer tokens, (tasks, 2)."""
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
@@ -117,11 +121,11 @@ def answer_loss(
     return (losses * weights).sum() / weights.sum(), counts
 
 
-def share(model: torch.nn.Module, counts: torch.Tensor, spent: float) -> tuple[torch.Tensor, float]:
+def share(model: LlamaForCausalLM, counts: torch.Tensor, spent: float) -> tuple[torch.Tensor, float]:
     """Average the gradients over the workers, add up their counts, agree on the time spent."""
     if not distributed.is_initialized():
         return counts, spent
-    gradients = [weight.grad for weight in model.parameters()]
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     clock = counts.new_tensor([spent])
     flat = torch.cat([gradient.flatten() for gradient in gradients] + [counts.flatten(), clock])
     distributed.all_reduce(flat)
@@ -138,7 +142,7 @@ def learning_rate(peak: float, step: int, progress: float) -> float:
     return peak * min(1.0, (step + 1) / WARM_UP) * min(1.0, max(0.03, (1 - progress) * 3))
 
 
-def save(model: torch.nn.Module, folder: Path) -> None:
+def save(model: LlamaForCausalLM, folder: Path) -> None:
     """Model and tokenizer; the weights appear in one move."""
     from transformers import GenerationConfig
 
@@ -159,7 +163,7 @@ def save(model: torch.nn.Module, folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
 
 
-def start(resume: str | None, seed: int) -> torch.nn.Module:
+def start(resume: str | None, seed: int) -> LlamaForCausalLM:
     """The model to train: from a folder, or fresh."""
     from transformers import AutoModelForCausalLM
 

@@ -14,7 +14,7 @@ from keyvalise.types.errors import InputError
         ("snapkv", ["snapkv"]),
         (" snapkv , kivi @ 30% ,", ["snapkv", "kivi @ 30%"]),
         ("snapkv(window=64, pool=5) > int4,tova", ["snapkv(window=64, pool=5) > int4", "tova"]),
-        ("at prompt: window(8) > pool(5, max) > drop, knorm", ["at prompt: window(8) > pool(5, max) > drop", "knorm"]),
+        ("at prompt: window(8) > pool(5, max), knorm", ["at prompt: window(8) > pool(5, max)", "knorm"]),
     ],
 )  # fmt: skip
 def test_commas_part_recipes_but_not_their_arguments(text, words):
