@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
+from tools import results
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "encode")
@@ -34,7 +35,7 @@ def parts_page() -> str:
                 if (
                     inspect.isclass(part)
                     and part.__module__ == module.__name__
-                    and isinstance(getattr(part, "room", None), str)
+                    and isinstance(getattr(part, "name", None), str)
                 ):
                     lines += [f"### `{part.name}` ({part.room})", "", *fenced(inspect.getdoc(part) or "")]
     return "\n".join(lines)
@@ -59,12 +60,14 @@ def fenced(text: str) -> list[str]:
     return ["```text", *text.splitlines(), "```", ""]
 
 
-PAGES = {"parts.md": parts_page, "recipes.md": recipes_page}
+PAGES = {"parts.md": parts_page, "recipes.md": recipes_page, "results.md": results.results_page}
+README = DOCS.parent / "README.md"
 
 
 def stale() -> list[str]:
     """Generated pages that differ from what would be generated now."""
-    return [name for name, page in PAGES.items() if read(DOCS / name) != page()]
+    old = [name for name, page in PAGES.items() if read(DOCS / name) != page()]
+    return old + ([README.name] if results.readme(read(README)) != read(README) else [])
 
 
 def read(path: Path) -> str:
@@ -77,6 +80,7 @@ def main(arguments: list[str]) -> None:
     if "--check" not in arguments:
         for name, page in PAGES.items():
             (DOCS / name).write_text(page(), "utf-8")
+        README.write_text(results.readme(read(README)), "utf-8")
     elif names := stale():
         raise SystemExit(f"out of date: {', '.join(names)}; run `make docs`")
 

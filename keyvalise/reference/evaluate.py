@@ -66,15 +66,13 @@ def _repeat(cache: Any, n_rows: int, config: Any) -> Any:
     return fork
 
 
-def row(
-    model: Any, name: str, kind: str, tokens: int, n_documents: int, most: int = MOST_QUESTIONS
-) -> dict[str, Any]:
-    """One line of the table: `n_documents` held-out documents, at most `most` questions of each."""
+def row(model: Any, name: str, kind: str, tokens: int, n_documents: int) -> dict[str, Any]:
+    """One line of the table: `n_documents` held-out documents, at most `MOST_QUESTIONS` questions of each."""
     known = vocabulary()
     n_right = n_all = 0
     for seed in range(FIRST_SEED, FIRST_SEED + n_documents):
         task = tasks.generate(name, tokens=tokens, seed=seed, kind=kind)
-        pairs = list(zip(task.questions, task.answers, strict=True))[:most]
+        pairs = list(zip(task.questions, task.answers, strict=True))[:MOST_QUESTIONS]
         pairs.sort(key=lambda pair: len(pair[0].split()))
         document = [known["<s>"], *(known[word] for word in task.document.split())]
         asked = [[known[word] for word in question.split()] for question, _ in pairs]
