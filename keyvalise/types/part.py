@@ -142,6 +142,8 @@ class Observer(Protocol):
 
 
 class Score(Part, Protocol):
+    """How much does every entry matter? Values per query head, kv head or layer."""
+
     @property
     def observers(self) -> tuple[Observer, ...]: ...
 
@@ -149,6 +151,8 @@ class Score(Part, Protocol):
 
 
 class Rescore(Part, Protocol):
+    """Scores made of scores: pooled, reduced over heads, weighed with values."""
+
     @property
     def observers(self) -> tuple[Observer, ...]: ...
 
@@ -173,6 +177,8 @@ class Allocate(Part, Protocol):
 
 
 class Select(Part, Protocol):
+    """Which entries exactly? As many as counted in every head, with what is added to their log-weights."""
+
     def select(
         self, env: Env, scores: Scores, counts: Tensor, protect: Tensor, entries: Entries, votes: Scores
     ) -> Choice: ...
