@@ -74,9 +74,13 @@ def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Ten
 
 
 def raw_length(memory: Memory) -> int:
-    """Entries of the longest row that are neither coded nor in a ragged run."""
-    last = memory.segments[-1] if memory.segments else None
-    return last.longest if isinstance(last, Tail) else 0
+    """An upper bound of the uncoded entries of any head, without asking the device."""
+    lengths = [
+        s.longest if isinstance(s, Tail) else max(s.run.counts)
+        for s in memory.segments
+        if isinstance(s, Tail | Ragged)
+    ]
+    return sum(lengths)
 
 
 def is_unread(memory: Memory) -> bool:

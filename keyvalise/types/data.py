@@ -86,8 +86,7 @@ class Queries:
     """The queries of one piece, [B, Hq, S, D] as the host gave them, and what turns them.
 
     is_prompt    the piece belongs to a prompt; readers may then read everything
-    slot_shift   per row, how far a newest token's slot among the stored entries lies from its ordinal, where keys
-                 are read by slot
+    slot_shift   per row, how far a newest token's slot lies from its ordinal, where keys are read by slot
     """
 
     q: Tensor
