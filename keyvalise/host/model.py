@@ -5,6 +5,7 @@ The only place that looks into a model. Whatever it cannot recognise it reports;
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -47,8 +48,14 @@ def seam_of(model: Any) -> Seam:
     "latent"  expands it before (latent attention)
     "dense"   an older design without the interface, which wants plain tensors and its own masks
     """
-    seams = {_seam(inspect.getsource(type(module).forward)) for module in attention_modules(model)}
+    seams = {_seam(_source(type(module))) for module in attention_modules(model)}
     return "dense" if "dense" in seams or not seams else "latent" if "latent" in seams else "handle"
+
+
+@functools.cache
+def _source(kind: type) -> str:
+    """The text of a module class's forward; reading it is slow, and it never changes."""
+    return inspect.getsource(kind.forward)  # type: ignore[attr-defined]
 
 
 def _seam(source: str) -> Seam:
@@ -61,11 +68,7 @@ def _seam(source: str) -> Seam:
 def attention_modules(model: Any) -> list[torch.nn.Module]:
     """Every module that bears a layer number and updates a cache itself."""
     found = [module for module in model.modules() if isinstance(getattr(module, "layer_idx", None), int)]
-    return [
-        module
-        for module in found
-        if re.search(r"(past\w*|cache)\.update\(", inspect.getsource(type(module).forward))
-    ]
+    return [module for module in found if re.search(r"(past\w*|cache)\.update\(", _source(type(module)))]
 
 
 def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:

@@ -58,8 +58,8 @@ def card(settings: Any, n_parameters: int, rows: Sequence[dict[str, Any]]) -> st
     )
 
 
-def save_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Merge the rows into `heldout.json` (a row replaces its predecessor) and write the card beside it."""
+def save_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Merge the rows into `heldout.json` (a row replaces its predecessor), write the card; all rows."""
     from transformers import AutoModelForCausalLM
 
     file = folder / "heldout.json"
@@ -70,6 +70,7 @@ def save_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     n_parameters = sum(weight.numel() for weight in model.parameters())
     (folder / "README.md").write_text(card(model.config, n_parameters, ordered))
+    return ordered
 
 
 def _place(one: dict[str, Any]) -> tuple[int, int, int]:

@@ -237,10 +237,12 @@ def _log(folder: Path, course: Course, loss: float, spent: float) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Print the held-out table; with --save also write it beside the weights, with the model card."""
+    """Print the held-out table; with --save keep it beside the weights and in the card, with --page there too."""
     rows = table(options.evaluate, options.tasks, options.lengths, options.documents, options.workers)
-    if options.save:
-        card.save_rows(Path(options.evaluate), rows)
+    if options.save or options.page:
+        kept = card.save_rows(Path(options.evaluate), rows)
+        if options.page:
+            card.write_table(Path(options.page), kept)
     print(json.dumps(rows, indent=1) if options.json else card.markdown(rows))
 
 
@@ -263,6 +265,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096])
     parse.add_argument("--tasks", nargs="+", default=list(tasks.names()), choices=tasks.names())
     parse.add_argument("--save", action="store_true", help="merge the rows into heldout.json and the card")
+    parse.add_argument("--page", help="Markdown page whose marked table is written anew")
     parse.add_argument("--json", action="store_true")
     return parse
 

@@ -24,7 +24,7 @@ def text(accepted: int) -> tuple[drive.Text, drive.Text]:
 
 @pytest.mark.parametrize("accepted", [0, 3, 6])
 def test_a_draft_taken_back_never_was(case: Case, accepted: int) -> None:
-    model = tiny("llama")
+    model = case.model
     drafted, real = text(accepted)
     cache, straight = (KVCache(model, case.text) for _ in range(2))
     for one in (cache, straight):
@@ -39,12 +39,12 @@ def test_a_draft_taken_back_never_was(case: Case, accepted: int) -> None:
         call = real.calls(PROMPT + accepted, *[1] * 3)[i + 1]
         got = drive.run(model, cache, [call])
         cache.crop(0)
-        assert_close(got.logits[0], want.logits[accepted + 1 + i], "logits_fp32", what=f"step {i}")
+        assert_close(got.logits[0], want.logits[accepted + 1 + i], case.bound, what=f"step {i}")
         assert got.kept[0] == want.kept[accepted + 1 + i], f"step {i}"
 
 
 def test_drafts_again_and_again(case: Case) -> None:
-    model, drafted = tiny("llama"), drive.text(PROMPT + 40, seed=3)
+    model, drafted = case.model, drive.text(PROMPT + 40, seed=3)
     cache, straight = (KVCache(model, case.text) for _ in range(2))
     for one in (cache, straight):
         one.prompt_ends(PROMPT)
@@ -58,11 +58,11 @@ def test_drafts_again_and_again(case: Case) -> None:
     want = drive.run(model, straight, drafted.calls(PROMPT, *[1] * (seen - PROMPT)))
     assert drive.held(cache) == want.kept[-1]
     for a, b in zip(drive.snapshot(cache), drive.snapshot(straight), strict=True):
-        assert_close(a.float(), b.float(), "logits_fp32")
+        assert_close(a, b, case.bound)
 
 
 def test_without_a_draft_entries_leave_by_ordinal(case: Case) -> None:
-    model, calls = tiny("llama"), drive.text(PROMPT + 8).calls(PROMPT, *[1] * 4, 1, 1, 1)
+    model, calls = case.model, drive.text(PROMPT + 8).calls(PROMPT, *[1] * 4, 1, 1, 1)
     cache = KVCache(model, case.text)
     drive.run(model, cache, calls[:5])
     before = drive.held(cache)

@@ -10,13 +10,12 @@ from keyvalise import KVCache
 from tests.support import drive
 from tests.support.cases import Case
 from tests.support.compare import assert_same
-from tests.support.models import tiny
 
 WIDTHS = (63, 1, 1, 1)
 
 
 def test_interleaved_equals_alone(case: Case) -> None:
-    model = tiny("llama")
+    model = case.model
     one, two = drive.text(66).calls(*WIDTHS), drive.text(66, 40, seed=1).calls(*WIDTHS)
     alone = drive.run(model, KVCache(model, case.text), one)
     first, second, third = KVCache(model, case.text), KVCache(model, "knorm @ 9tok"), DynamicCache()
@@ -29,7 +28,7 @@ def test_interleaved_equals_alone(case: Case) -> None:
 
 
 def test_in_threads_equals_alone(case: Case) -> None:
-    model = tiny("llama")
+    model = case.model
     texts = [drive.text(66, seed=seed).calls(*WIDTHS) for seed in range(3)]
     alone = [drive.run(model, KVCache(model, case.text), calls) for calls in texts]
     trails: dict[int, drive.Trail] = {}

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import torch
 
 import keyvalise
 from keyvalise.recipe import catalogue
 from keyvalise.types.when import Every
+from tests.support.models import tiny
 
 SMALL: dict[str, int] = {"window": 7, "residual": 8, "group": 8}
 """Arguments of recipes that are cut down to texts of some sixty tokens, wherever a recipe has them."""
@@ -41,6 +45,20 @@ class Case:
     @cached_property
     def recipe(self) -> keyvalise.Recipe:
         return keyvalise.Recipe.parse(self.text)
+
+    @property
+    def model(self) -> Any:
+        """The tiny Llama to run it on, in float64 where codes are written.
+
+        A number that lies between two codes falls on either side by the noise of its sum; twice the digits keep
+        that from happening where two runs compute the same number in different batches or pieces.
+        """
+        return tiny("llama", torch.float64 if self.codes else torch.float32)
+
+    @property
+    def bound(self) -> str:
+        """The tolerance of its logits."""
+        return "logits_coded" if self.codes else "logits_fp32"
 
     @property
     def drops(self) -> bool:
