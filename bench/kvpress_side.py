@@ -2,9 +2,9 @@
 
     PYTHON bench/kvpress_side.py REQUEST ANSWER
 
-REQUEST is JSON: {"model": folder, "documents": [[id, …], …], "asks": [[press, ratio], …]}. ANSWER gets a list of
-{"press", "ratio", "document", "kept": [layer][kv head][position, …]}, positions ascending. They are found by
-comparing the kept keys, bit for bit, with those of a run without a press. Imports nothing of keyvalise.
+REQUEST is JSON: {"model": folder, "documents": [[id, …], …], "asks": [[press, ratio], …]}. ANSWER gets a list
+of {"press", "ratio", "document", "kept": [layer][kv head][position, …]}, positions ascending. They are found
+by comparing the kept keys, bit for bit, with those of a run without a press. Imports nothing of keyvalise.
 """
 
 from __future__ import annotations

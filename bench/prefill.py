@@ -3,8 +3,8 @@
     python bench/prefill.py [CASE …] [--again] [--list]
 
 Time: one process, one forward per side and round. Memory: every side in a process of its own, which runs a
-short prefill first, resets the kernel's high-water mark (`/proc/self/clear_refs`), and reads it after the long
-one: transient bytes = high-water mark − resident before − bytes that the cache holds afterwards.
+short prefill first, resets the kernel's high-water mark (`/proc/self/clear_refs`), and reads it after the
+long one: transient bytes = high-water mark − resident before − bytes that the cache holds afterwards.
 """
 
 from __future__ import annotations

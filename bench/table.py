@@ -81,8 +81,8 @@ def where(records: list[dict[str, Any]]) -> str:
     loads = [record["machine"]["load"][0] for record in records]
     return (
         f"{info['processor']}, {info['cores']} cores, {info['threads']} threads; Python {info['python']}, "
-        f"{versions}. Load when a case began: {min(loads):g} to {max(loads):g}. Medians of alternating runs in "
-        "one process; `time of first` compares with the first line of each table."
+        f"{versions}. Load when a case began: {min(loads):g} to {max(loads):g}. Medians of alternating runs "
+        "in one process; `time of first` compares with the first line of each table."
     )
 
 

@@ -28,6 +28,9 @@ NAME = "keyvalise"
 _before: dict[int, str] = {}
 """id of a configuration → the attention it named before; entries leave with the configuration."""
 
+_of_kind: dict[type, str] = {}
+"""Class of configuration → what the latest switched one named before: for copies made of a switched model."""
+
 
 class Attends(Protocol):
     """The layer behind a handle."""
@@ -164,14 +167,15 @@ def base_attention(module: torch.nn.Module) -> Callable[..., tuple[Tensor, Tenso
 
 def before(config: Any) -> str:
     """The attention that this configuration named before the switch."""
-    return _before.get(id(config)) or config._attn_implementation
+    name: str = _before.get(id(config)) or config._attn_implementation
+    return _of_kind[type(config)] if name == NAME else name
 
 
 def switch(config: Any) -> None:
     """Name our attention in the configuration; the only trace that a KVCache leaves on a model."""
     if config._attn_implementation == NAME:
         return
-    _before[id(config)] = config._attn_implementation
+    _before[id(config)] = _of_kind[type(config)] = config._attn_implementation
     weakref.finalize(config, _before.pop, id(config), None)
     config._attn_implementation = NAME
 
@@ -179,7 +183,7 @@ def switch(config: Any) -> None:
 def unswitch(config: Any) -> None:
     """Name the earlier attention again."""
     if config._attn_implementation == NAME:
-        config._attn_implementation = _before[id(config)]
+        config._attn_implementation = before(config)
 
 
 AttentionInterface.register(NAME, attention)

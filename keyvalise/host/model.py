@@ -48,14 +48,19 @@ def seam_of(model: Any) -> Seam:
     "latent"  expands it before (latent attention)
     "dense"   an older design without the interface, which wants plain tensors and its own masks
     """
-    seams = {_seam(_source(type(module))) for module in attention_modules(model)}
+    seams = {_seam(_forward(module)) for module in attention_modules(model)}
     return "dense" if "dense" in seams or not seams else "latent" if "latent" in seams else "handle"
 
 
+def _forward(module: Any) -> str:
+    kind: Any = type(module)
+    return _source(kind)
+
+
 @functools.cache
-def _source(kind: type) -> str:
+def _source(kind: Any) -> str:
     """The text of a module class's forward; reading it is slow, and it never changes."""
-    return inspect.getsource(kind.forward)  # type: ignore[attr-defined]
+    return inspect.getsource(kind.forward)
 
 
 def _seam(source: str) -> Seam:
@@ -68,7 +73,7 @@ def _seam(source: str) -> Seam:
 def attention_modules(model: Any) -> list[torch.nn.Module]:
     """Every module that bears a layer number and updates a cache itself."""
     found = [module for module in model.modules() if isinstance(getattr(module, "layer_idx", None), int)]
-    return [module for module in found if re.search(r"(past\w*|cache)\.update\(", _source(type(module)))]
+    return [module for module in found if re.search(r"(past\w*|cache)\.update\(", _forward(module))]
 
 
 def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:

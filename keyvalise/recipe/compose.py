@@ -66,25 +66,29 @@ class LayerRiver:
         """Whether decoding changes nothing but the tail, as long as nothing is coded."""
         return not self.always and not self.has_decode_stages and not self.is_tight
 
-    def tokens(self, stage: Stage, rows: Sequence[bool], memory: Memory, groups: float = 0) -> list[int]:
-        """Entries per kv head that a due stage leaves in every row; all where it is not the row's cut."""
-        clocks = zip(rows, memory.clock, memory.prompt, strict=True)
+    def tokens(
+        self, stage: Stage, rows: Sequence[bool], memory: Memory, groups: Sequence[int] = ()
+    ) -> list[int]:
+        """Entries per kv head that a due stage leaves in every row; all where it is not the row's cut.
+
+        groups   of the code that live in every head of a row before the stage acts
+        """
+        clocks = zip(rows, memory.clock, memory.prompt, groups or [0] * len(rows), strict=True)
         return [
-            self.plan(stage, seen, basis(stage.budget, seen, prompt), groups).tokens if mine else seen
-            for mine, seen, prompt in clocks
+            self.plan(stage, seen, basis(stage.budget, seen, prompt), alive).tokens if mine else seen
+            for mine, seen, prompt, alive in clocks
         ]
 
     def residuals(
-        self, due: Sequence[tuple[Stage, Sequence[bool]]], memory: Memory, groups: float = 0
+        self, due: Sequence[tuple[Stage, Sequence[bool]]], memory: Memory, groups: Sequence[int]
     ) -> list[int]:
         """The most entries per kv head that may stay raw in every row, after the stages due have acted."""
-        residual = [
-            self.residual(seen, prompt) for seen, prompt in zip(memory.clock, memory.prompt, strict=True)
-        ]
+        clocks = list(zip(memory.clock, memory.prompt, strict=True))
+        residual = [self.residual(seen, prompt) for seen, prompt in clocks]
         for stage, rows in due:
             for row in (row for row, mine in enumerate(rows) if mine):
-                seen = memory.clock[row]
-                plan = self.plan(stage, seen, basis(stage.budget, seen, memory.prompt[row]), groups)
+                seen, prompt = clocks[row]
+                plan = self.plan(stage, seen, basis(stage.budget, seen, prompt), groups[row])
                 residual[row] = min(residual[row], plan.residual)
         return residual
 

@@ -6,6 +6,7 @@ of entries shares leave with the group's last entry.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,10 +53,13 @@ class Coded:
     def bounds(self) -> tuple[int, ...]:
         return flat.bounds_of(self.counts)
 
-    @property
-    def n_groups(self) -> int:
-        """Groups whose parameters are held."""
-        return next((tensor.shape[0] for tensor in self.codes.group.values()), 0)
+    def groups_in_rows(self) -> list[int]:
+        """Groups whose parameters are held, per row."""
+        if not self.codes.group:
+            return [0] * self.shape[0]
+        edges = self.bounds[:: self.shape[1]]
+        groups = self._groups()
+        return [groups[a:b].unique().numel() for a, b in itertools.pairwise(edges)]
 
     @property
     def lengths(self) -> Tensor:

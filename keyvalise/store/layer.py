@@ -228,10 +228,13 @@ def row_lengths(memory: Memory) -> tuple[int, ...]:
     return tuple(max(counts[row * width : (row + 1) * width], default=0) for row in range(n_rows))
 
 
-def live_groups(memory: Memory) -> float:
-    """Groups of entries that share parameters, per head on average."""
-    groups = sum(segment.n_groups for segment in memory.segments if isinstance(segment, Coded))
-    return groups / max(len(head_counts(memory)), 1) if groups else 0.0
+def live_groups(memory: Memory) -> list[int]:
+    """Groups of entries that share parameters in every row, per head, rounded up."""
+    coded = [segment for segment in memory.segments if isinstance(segment, Coded)]
+    if not coded:
+        return [0] * len(memory.clock)
+    rows = [sum(counts) for counts in zip(*(segment.groups_in_rows() for segment in coded), strict=True)]
+    return [-(-groups // coded[0].shape[1]) for groups in rows]
 
 
 def cropped(memory: Memory, n: int) -> Memory:

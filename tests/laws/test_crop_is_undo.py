@@ -69,7 +69,9 @@ def test_without_a_draft_entries_leave_by_ordinal(case: Case) -> None:
     cache.crop(-9)
     edge = PROMPT + 4 - 9
     assert cache.seen == edge
-    after = {i: [[[o for o in head if o < edge] for head in row] for row in rows] for i, rows in before.items()}
+    after = {
+        i: [[[o for o in head if o < edge] for head in row] for row in rows] for i, rows in before.items()
+    }
     assert drive.held(cache) == after
     cache.crop(0)
     assert drive.held(cache) == after

@@ -43,7 +43,12 @@ def generate(case: Case, **options: Any) -> tuple[list[int], KVCache]:
         cache.prompt_ends(PROMPT)
     ids = prompt()
     out = model.generate(
-        ids, attention_mask=torch.ones_like(ids), past_key_values=cache, max_new_tokens=NEW, do_sample=False, **options
+        ids,
+        attention_mask=torch.ones_like(ids),
+        past_key_values=cache,
+        max_new_tokens=NEW,
+        do_sample=False,
+        **options,
     )
     return out[0].tolist(), cache
 
@@ -84,7 +89,10 @@ def test_drafts_are_accepted_and_refused_in_these_tests(monkeypatch: pytest.Monk
         crop(cache, n)
 
     monkeypatch.setattr(KVCache, "crop", watched)
-    for options in ({"prompt_lookup_num_tokens": 4}, *({"assistant_model": assistant(n)} for n in (0.01, 0.1))):
+    for options in (
+        {"prompt_lookup_num_tokens": 4},
+        *({"assistant_model": assistant(n)} for n in (0.01, 0.1)),
+    ):
         crops.clear()
         generate(Case("full", "full"), **options)
         assert any(n < 0 for n in crops), f"nothing was taken back: {crops}"

@@ -21,7 +21,12 @@ from tests.support.models import tiny
 def state(model: Any) -> dict[str, Any]:
     """Everything about a model that a cache might touch."""
     modules = dict(model.named_modules())
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
+    hooks = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_forward_hooks_with_kwargs",
+        "_forward_pre_hooks_with_kwargs",
+    )
     return {
         "attention": model.config._attn_implementation,
         "config": copy.deepcopy(model.config.to_dict()),
@@ -85,7 +90,9 @@ def test_other_caches_are_served_as_before(attention: str) -> None:
         assert model.config._attn_implementation == "keyvalise"
         if i == 0:
             assert_same(model(call.ids, attention_mask=call.mask, use_cache=False).logits, bare)
-    for got, logits in zip(drive.run(model, DynamicCache(config=model.config), calls).logits, want, strict=True):
+    for got, logits in zip(
+        drive.run(model, DynamicCache(config=model.config), calls).logits, want, strict=True
+    ):
         assert_same(got, logits)
 
 

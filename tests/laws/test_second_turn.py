@@ -27,7 +27,9 @@ def test_the_full_history_equals_only_the_new_tokens(case: Case) -> None:
     assert full.seen == FIRST + ANSWER - 1
     widths: list[int] = []
     hook = model.model.register_forward_pre_hook(
-        lambda module, args, kwargs: widths.append((kwargs.get("input_ids", args[0] if args else None)).shape[1]),
+        lambda module, args, kwargs: widths.append(
+            (kwargs.get("input_ids", args[0] if args else None)).shape[1]
+        ),
         with_kwargs=True,
     )
     try:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from keyvalise import KVCache
 from keyvalise.store import layer as store
+from tests.support.models import VOCABULARY
 from keyvalise.store.roll import Roll
 
 Kept = dict[int, list[list[list[int]]]]
@@ -58,12 +59,12 @@ class Text:
         return (self.mask.shape[1] - self.mask.sum(-1)).tolist()
 
 
-def text(*lengths: int, seed: int = 0, vocabulary: int = 97) -> Text:
-    """Random tokens, rows of these lengths."""
-    width = max(lengths)
-    ids = torch.randint(5, vocabulary, (len(lengths), width), generator=torch.Generator().manual_seed(seed))
+def text(*lengths: int, seed: int = 0) -> Text:
+    """Rows of these lengths; no token comes twice in a row."""
+    width, generator = max(lengths), torch.Generator().manual_seed(seed)
+    rows = [torch.randperm(VOCABULARY - 5, generator=generator)[:width] + 5 for _ in lengths]
     mask = (torch.arange(width) >= width - torch.tensor(lengths)[:, None]).long()
-    return Text(ids * mask, mask)
+    return Text(torch.stack(rows) * mask, mask)
 
 
 @dataclass(frozen=True)

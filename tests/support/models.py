@@ -8,8 +8,11 @@ from typing import Any
 import torch
 import transformers as hf
 
+VOCABULARY = 509
+"""Enough for a text in which no token comes twice: equal tokens have equal keys, and ties hide mistakes."""
+
 _SMALL = {
-    "vocab_size": 97,
+    "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 3,
@@ -40,7 +43,7 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "GPT2Config",
         "GPT2LMHeadModel",
         {
-            "vocab_size": 97,
+            "vocab_size": VOCABULARY,
             "n_embd": 64,
             "n_layer": 3,
             "n_head": 8,
@@ -52,7 +55,7 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "OPTConfig",
         "OPTForCausalLM",
         {
-            "vocab_size": 97,
+            "vocab_size": VOCABULARY,
             "hidden_size": 64,
             "word_embed_proj_dim": 64,
             "ffn_dim": 96,
@@ -131,7 +134,7 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "FalconConfig",
         "FalconForCausalLM",
         {
-            "vocab_size": 97,
+            "vocab_size": VOCABULARY,
             "hidden_size": 64,
             "num_hidden_layers": 3,
             "num_attention_heads": 8,
@@ -143,7 +146,7 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bloom": (
         "BloomConfig",
         "BloomForCausalLM",
-        {"vocab_size": 97, "hidden_size": 64, "n_layer": 3, "n_head": 8, "initializer_range": 0.2},
+        {"vocab_size": VOCABULARY, "hidden_size": 64, "n_layer": 3, "n_head": 8, "initializer_range": 0.2},
     ),
 }
 
@@ -175,4 +178,4 @@ def tiny(family: str, dtype: torch.dtype = torch.float32) -> Any:
 def prompts(n_rows: int, length: int, seed: int = 0) -> torch.Tensor:
     """Random token ids [n_rows, length] without special tokens."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(5, 97, (n_rows, length), generator=generator)
+    return torch.randint(5, VOCABULARY, (n_rows, length), generator=generator)

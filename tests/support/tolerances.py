@@ -51,7 +51,8 @@ TOLERANCES = {
         1e-5, "the promise of the project; 2·r·u is 2e-6 for 4 layers, the rest is summation"
     ),
     "logits_coded": Tolerance(
-        1e-2, "a number on the edge of two codes may fall on either side; kept sets are compared exactly beside it"
+        1e-2,
+        "a number on the edge of two codes may fall on either side; kept sets are compared exactly beside it",
     ),
     "logits_bf16": Tolerance(logits_share("bf16", N_LAYERS), "2·r·u"),
     "logits_fp16": Tolerance(logits_share("fp16", N_LAYERS), "2·r·u"),
