@@ -42,8 +42,8 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-bench: setup  ## recipes on the reference model, then decode and prefill against their rivals
-	$(BIN)/python -m keyvalise.bench $(ARGS)
+bench: setup  ## decode, prefill and start against their rivals
+	$(BIN)/python bench/all.py $(ARGS)
 
 docs: setup  ## regenerate every table in docs/ and README
 	$(BIN)/python -m tools.docs

@@ -4,7 +4,8 @@
 
 kvpress needs an older transformers, so it runs in an environment of its own: `python bench/rivals.py` makes
 one, KVPRESS_PYTHON=…/bin/python names another. Every recipe is asked for exactly the count that the press
-kept; agreement is the share of the press's positions that the recipe keeps too, per document, layer and kv head.
+kept; agreement is the share of the press's positions that the recipe keeps too, per document, layer and kv
+head.
 """
 
 from __future__ import annotations

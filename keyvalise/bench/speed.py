@@ -13,7 +13,7 @@ from keyvalise.bench import statistics
 from keyvalise.bench.prefill import now
 from keyvalise.host.cache import KVCache
 
-N_STEPS = 12
+N_STEPS = 8
 PAUSE_S = 0.01
 
 

@@ -30,7 +30,7 @@ RECIPES = (
     "adakv",
     "expected",
 )
-CODED = ("kivi @ 25%", "expected > int4 @ 25%", "adakv > int4 @ 10%", "expected > int4 @ 10%")
+CODED = ("adakv > int4", "keydiff > int4", "kivi @ 25%")
 BUDGETS = ("25%", "10%")
 QUICK_RECIPES = ("streaming", "knorm", "snapkv > int4")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,7 +176,7 @@ class KVCache(Cache):
         self.shared.is_forked = twin.shared.is_forked = True
         twin.shared.kin.add(twin)
         twin.layers = [self._forked(twin.shared, layer) for layer in self.layers]
-        twin.shared.layers = {i: twin.layers[i] for i in self.shared.layers}
+        twin.shared.layers = weakref.WeakValueDictionary({i: twin.layers[i] for i in self.shared.layers})
         return twin
 
     @staticmethod

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Shared:
     """Settings of one cache, and the few facts about the call that all its layers must agree on.
 
+    layers    of the cache, which holds them; weak, so that a dropped cache is freed at once
     kin       this cache and those forked from it, which may hold the same storages
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
               to see
@@ -45,7 +46,7 @@ class Shared:
     stretch: Stretch | None = None
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     kin: weakref.WeakSet[KVCache] = field(default_factory=weakref.WeakSet)
-    layers: dict[int, MemoryLayer] = field(default_factory=dict)
+    layers: weakref.WeakValueDictionary[int, MemoryLayer] = field(default_factory=weakref.WeakValueDictionary)
 
     def gives(self) -> frozenset[str]:
         """What this host offers to parts."""

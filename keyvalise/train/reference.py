@@ -237,7 +237,7 @@ def _log(folder: Path, course: Course, loss: float, spent: float) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Print the held-out table; with --save keep it beside the weights and in the card, with --page there too."""
+    """Print the held-out table; --save keeps it beside the weights and in the card, --page in a page too."""
     rows = table(options.evaluate, options.tasks, options.lengths, options.documents, options.workers)
     if options.save or options.page:
         kept = card.save_rows(Path(options.evaluate), rows)

@@ -42,11 +42,12 @@ def test_said_equals_walked_while_drafting_forking_and_reordering(case: Case) ->
     drive.run(model, cache, calls[:1])
     cache.reorder_cache(torch.tensor([1, 1]))
     assert cache.nbytes == walk.held_bytes(cache, model)
+    assert not any(line.is_shared for line in cache.ledger().lines)
     twin = cache.fork()
+    assert all(line.is_shared for one in (cache, twin) for line in one.ledger().lines)
     drive.run(model, twin, calls[1:2])
     for one in (cache, twin):
         assert one.nbytes == walk.held_bytes(one, model)
-        assert all(line.is_shared for line in one.ledger().lines)
     cache.activate_past_recording()
     drive.run(model, cache, calls[1:3])
     assert cache.nbytes == walk.held_bytes(cache, model)
@@ -60,53 +61,50 @@ def full_bytes(model: torch.nn.Module, n_tokens: int) -> int:
     return n_tokens * config.num_hidden_layers * config.num_key_value_heads * 2 * config.head_dim * 4
 
 
-@pytest.mark.parametrize("percent", [15, 30, 62.5])
+def everywhere(case: Case) -> bool:
+    """Whether a budget speaks of all layers: one for some of them says nothing of the others."""
+    return all(layer in stage.layers for stage in case.recipe.stages for layer in range(3))
+
+
+@pytest.mark.parametrize("percent", [15, 62.5])
 def test_a_share_holds_after_every_decision(dropping: Case, percent: float) -> None:
-    if "on" in dropping.name:
-        pytest.skip("a share of some layers says nothing of the others")
     model = tiny("llama")
-    for lengths in ((PROMPT + 9,), (PROMPT + 9, 131, 40)):
-        calls = drive.text(*lengths).calls(PROMPT, *[1] * 9)
+    for lengths in ((PROMPT + 2,), (PROMPT + 2, 131, 40)) if everywhere(dropping) else ():
+        calls = drive.text(*lengths).calls(PROMPT, 1, 1)
         cache = KVCache(model, dropping.with_budget(f"{percent}%"))
         n_prompt = int(calls[0].mask.sum())
         for i, call in enumerate(calls):
-            drive.run(model, cache, [call])
+            (kept,) = drive.run(model, cache, [call]).kept
             of_prompt = all(stage.budget.of_prompt for stage in cache.recipe.stages)
-            if i == 0 or (dropping.decodes and len(lengths) == 1 and call.mask.shape[1] % 15 == 0):
+            if i == 0 or (dropping.decodes and len(lengths) == 1 and call.mask.shape[1] % COMMON == 0):
                 allowed = percent / 100 * full_bytes(model, n_prompt if of_prompt else int(call.mask.sum()))
                 assert cache.nbytes <= allowed, f"call {i}: {cache.nbytes} of {allowed}"
-                assert cache.nbytes > 0.6 * allowed or len(lengths) > 1, "most of the budget goes unused"
+                is_full = min(drive.counts(kept)) == call.mask.shape[1]
+                assert cache.nbytes > 0.6 * allowed or len(lengths) > 1 or is_full, "room goes unused"
 
 
-@pytest.mark.parametrize("kibibytes", [37, 83])
-def test_bytes_hold_after_every_decision(dropping: Case, kibibytes: int) -> None:
-    if "on" in dropping.name:
-        pytest.skip("a number of bytes for some layers says nothing of the others")
+def test_bytes_hold_after_every_decision(dropping: Case) -> None:
     model = tiny("llama")
-    cache = KVCache(model, dropping.with_budget(f"{kibibytes}KiB"))
-    for i, call in enumerate(drive.text(PROMPT + 12).calls(PROMPT, *[1] * 12)):
-        drive.run(model, cache, [call])
-        if i == 0 or (dropping.decodes and call.mask.shape[1] % 15 == 0):
-            assert cache.nbytes <= kibibytes * 1024
+    for kibibytes in (37, 83) if everywhere(dropping) else ():
+        cache = KVCache(model, dropping.with_budget(f"{kibibytes}KiB"))
+        for i, call in enumerate(drive.text(PROMPT + 2).calls(PROMPT, 1, 1)):
+            drive.run(model, cache, [call])
+            if i == 0 or (dropping.decodes and call.mask.shape[1] % COMMON == 0):
+                assert cache.nbytes <= kibibytes * 1024
 
 
-@pytest.mark.parametrize("n", [7, 20, 45])
-def test_tokens_hold_after_every_decision(dropping: Case, n: int) -> None:
+@pytest.mark.parametrize("n", [8, 45])
+def test_tokens_are_counted_exactly(dropping: Case, n: int) -> None:
     model = tiny("llama")
     cache = KVCache(model, dropping.with_budget(f"{n}tok"))
-    for i, call in enumerate(drive.text(PROMPT + 12, 90).calls(PROMPT, *[1] * 12)):
-        trail = drive.run(model, cache, [call])
-        if i == 0:
-            layers = [
-                rows for layer, rows in trail.kept[-1].items() if layer in cache.recipe.stages[0].layers
-            ]
-            held = sum(len(head) for rows in layers for row in rows for head in row)
-            assert held == n * len(layers) * 2 * 4
+    (kept,) = drive.run(model, cache, drive.text(PROMPT, 90).calls(PROMPT)).kept
+    decided = {i: rows for i, rows in kept.items() if i in cache.recipe.stages[0].layers}
+    assert sum(drive.counts(decided)) == n * len(decided) * 2 * 4
 
 
 def test_full_holds_little_more_than_the_stock_cache() -> None:
     model = tiny("llama")
-    for n in (7, 63, 163, 490):
+    for n in (7, 63, 163, 450):
         calls = drive.text(n + 20).calls(n, *[1] * 20)
         stock, ours = DynamicCache(config=model.config), KVCache(model, "full")
         for call in calls:

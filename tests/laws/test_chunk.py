@@ -1,4 +1,4 @@
-"""chunk: cuts inside a forward do what the same cuts made by the caller do, and no layer holds more than it may."""
+"""chunk: cuts inside a forward do what the same cuts of the caller do, and no layer holds more than it may."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def test_never_more_than_the_budget_and_one_chunk(dropping: Case, monkeypatch: p
 
     def watched(memory: Memory, piece: Piece, *args: Any) -> Memory:
         grown = append(memory, piece, *args)
-        held.append((piece.stretch.width, sum(store.head_counts(grown)) / 4))
+        if piece.is_prompt:
+            held.append((piece.stretch.width, sum(store.head_counts(grown)) / 4))
         return grown
 
     monkeypatch.setattr(flow.layer, "append", watched)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from keyvalise import KVCache
-from keyvalise.store import layer as store
-from tests.support.models import VOCABULARY
 from keyvalise.store.roll import Roll
+from tests.support.models import VOCABULARY
 
 Kept = dict[int, list[list[list[int]]]]
 """layer → [row][kv head] → ordinals, ascending."""
