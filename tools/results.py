@@ -49,9 +49,10 @@ def said(results: Sequence[Result]) -> str:
     forms = " and ".join(dict.fromkeys(kind for _, kind, _ in kinds(results)))
     lengths = ", ".join(str(n) for n in dict.fromkeys(n for *_, n in kinds(results)))
     return (
-        f"Reference model on held-out {forms} documents of {lengths} tokens ({tasks}); the compression never "
-        "sees a question. Bytes are of all storages held, share is of a full 16-bit cache; right answers by exact "
-        "match, greedy; output error is the mean relative error of attention outputs along the full cache's run."
+        f"Reference model on held-out {forms} documents of {lengths} tokens ({tasks}); the compression "
+        "never sees a question. Bytes are of all storages held, share is of a full 16-bit cache; right "
+        "answers by exact match, greedy; output error is the mean relative error of attention outputs along "
+        "the full cache's run."
     )
 
 

@@ -107,7 +107,7 @@ class MemoryLayer(CacheLayerMixin):
         """Remember the memory after a call, and while drafting also how to take the call back."""
         assert self.memory is not None
         if self.shared.is_drafting:
-            self.draft = Draft(self.memory, self.columns, call, passed, awaits_end)
+            self.draft = Draft(self.memory, self.columns, replace(call, native=None), passed, awaits_end)
         self.memory = passed.memory
         self.columns += call.piece.stretch.width
 

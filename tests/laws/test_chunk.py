@@ -1,4 +1,4 @@
-"""chunk: cuts inside a forward do what the same cuts of the caller do, and no layer holds more than it may."""
+"""chunk: cuts inside a forward do what the caller's own cuts do, and no layer holds more than it may."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ class Case:
     def model(self) -> Any:
         """The tiny Llama to run it on, in float64 where codes are written.
 
-        A number that lies between two codes falls on either side by the noise of its sum; twice the digits keep
-        that from happening where two runs compute the same number in different batches or pieces.
+        A number that lies between two codes falls on either side by the noise of its sum; twice the digits
+        keep that from happening where two runs compute the same number in different batches or pieces.
         """
         return tiny("llama", torch.float64 if self.codes else torch.float32)
 
