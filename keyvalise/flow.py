@@ -2,9 +2,9 @@
 
     append → attend → observe → decide → settle
 
-A call is cut into pieces at the absolute positions where stages act; every piece runs down the river once. A
-memory is a value: `advance` returns a new one and changes nothing it was given. This page knows the order of
-things. It knows no tensor mathematics (`ops/`), no representation (`store/`), no method, no model and no file.
+A call is cut into pieces where stages act; every piece runs down the river once. A memory is a value: nothing
+that is given is changed. This page knows the order of things; it knows no tensor mathematics (`ops/`), no
+representation (`store/`), no method, no model and no file.
 """
 
 from __future__ import annotations
@@ -66,16 +66,8 @@ def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Due]]:
     begin = 0
     for end, due in cuts(call, river.stages, river.has_cuts):
         piece = call.piece.cut(begin, end)
-        yield (replace(piece, is_prompt=False) if past_prompt(piece, call) else piece), due
+        yield (replace(piece, is_prompt=False) if call.is_past_prompt(piece) else piece), due
         begin = end
-
-
-def past_prompt(piece: Piece, call: Call) -> bool:
-    """Whether a piece lies behind the prompt's end in every row."""
-    ends = [span.prompt_end for span in call.spans]
-    return all(
-        end is not None and start >= end for start, end in zip(piece.stretch.starts, ends, strict=True)
-    )
 
 
 def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Memory, Piece]:

@@ -5,6 +5,7 @@ Knows when a call may still be taken back; what happens to the entries is `flow.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,15 +31,20 @@ DRAFT_WINDOW = 64
 class Draft:
     """A call that may still be taken back: where it began, what it carried, and the values at its cuts.
 
-    `awaits_end`: the call mixed a prompt with drafts, and only the crop that follows tells where the prompt
-    ended.
+    values     (memory, columns of the call before it) at every cut
+    out        where the call mixed a prompt with drafts, its output: only the crop that follows tells where
+               the prompt ended, and the call is then taken once more up to there
     """
 
     before: Memory
     columns: int
     call: Call
-    passed: flow.Passed
-    awaits_end: bool
+    values: tuple[tuple[Memory, int], ...]
+    out: Tensor | None
+
+    @property
+    def awaits_end(self) -> bool:
+        return self.out is not None
 
 
 class MemoryLayer(CacheLayerMixin):
@@ -107,7 +113,10 @@ class MemoryLayer(CacheLayerMixin):
         """Remember the memory after a call, and while drafting also how to take the call back."""
         assert self.memory is not None
         if self.shared.is_drafting:
-            self.draft = Draft(self.memory, self.columns, replace(call, native=None), passed, awaits_end)
+            ends = itertools.accumulate(piece.stretch.width for _, piece in passed.values)
+            values = tuple((value, end) for (value, _), end in zip(passed.values, ends, strict=True))
+            out = passed.out if awaits_end else None
+            self.draft = Draft(self.memory, self.columns, replace(call, native=None), values, out)
         self.memory = passed.memory
         self.columns += call.piece.stretch.width
 
@@ -181,15 +190,16 @@ class MemoryLayer(CacheLayerMixin):
         if draft.awaits_end:
             return self._ended(draft, accepted)
         memory, begin = draft.before, 0
-        for value, piece in draft.passed.values:
-            if begin + piece.stretch.width > accepted:
+        for value, end in draft.values:
+            if end > accepted:
                 break
-            memory, begin = value, begin + piece.stretch.width
+            memory, begin = value, end
         if begin == accepted:
             return memory if self.shared.is_forked else store.reclaimed(memory)
         if self.river.has_cuts:
             # Deeper than the careful cuts reach there is no value to return to.
-            return store.cropped(draft.passed.memory, draft.call.piece.stretch.width - accepted)
+            assert self.memory is not None
+            return store.cropped(self.memory, draft.call.piece.stretch.width - accepted)
         rest = draft.call.piece.cut(begin, accepted)
         memory = memory if self.shared.is_forked else store.reclaimed(memory)
         return store.append(memory, rest, self.env.geometry.dtype, self.river.angle)
@@ -201,7 +211,8 @@ class MemoryLayer(CacheLayerMixin):
         ends = piece.stretch.ends
         spans = tuple(replace(span, prompt_end=end) for span, end in zip(draft.call.spans, ends, strict=True))
         before = draft.before if self.shared.is_forked else store.reclaimed(draft.before)
-        out = draft.passed.out[:, :, :accepted]
+        assert draft.out is not None
+        out = draft.out[:, :, :accepted]
         call = Call(replace(piece, out=None, find_lse=None), spans, lambda: out)
         return flow.advance(before, call, self.bed()).memory
 

@@ -108,12 +108,13 @@ def _drafted(i: int, layer: Any) -> Iterator[tuple[int, str, str, str, Tensor]]:
     """What is kept only because a draft may be taken back."""
     if layer.draft is None:
         return
-    for memory, piece in ((layer.draft.before, None), *layer.draft.passed.values):
+    for memory in (layer.draft.before, *(value for value, _ in layer.draft.values)):
         for _, (field, tier, tensor) in store.tensors(memory):
             yield i, "draft", field, tier, tensor
-        for tensor in () if piece is None else (piece.q, piece.k, piece.v, piece.out):
-            if tensor is not None:
-                yield i, "draft", "piece", tensor.device.type, tensor
+    piece = layer.draft.call.piece
+    for tensor in (piece.q, piece.k, piece.v, layer.draft.out):
+        if tensor is not None:
+            yield i, "draft", "piece", tensor.device.type, tensor
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

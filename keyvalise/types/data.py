@@ -255,3 +255,8 @@ class Call:
     spans: tuple[Span, ...]
     native: Callable[[], Tensor] | None = None
     careful: int | None = None
+
+    def is_past_prompt(self, piece: Piece) -> bool:
+        """Whether a piece of this call lies behind the prompt's end in every row."""
+        places = zip(piece.stretch.starts, self.spans, strict=True)
+        return all(span.prompt_end is not None and start >= span.prompt_end for start, span in places)

@@ -23,13 +23,13 @@ WIDTHS = (63, 1, 1, 1, 9, 1)
 
 
 def readable(memory: Memory) -> list[Tensor]:
-    """Copies of everything that a memory can be asked for."""
+    """Copies of everything live that a memory can be asked for."""
     copies = [stat.clone() for _, stat in sorted(memory.stats.items())]
     if store.writable(memory):
         entries = Roll.of(memory).entries
-        found = [entries.ordinals, entries.lengths, entries.keys(), entries.values(), entries.logw]
+        found = [entries.ordinals, entries.keys(), entries.values(), entries.logw]
         found += [column for _, column in sorted(entries.columns.items())]
-        copies += [tensor.clone() for tensor in found if tensor is not None]
+        copies += [entries.live.clone(), *(x[entries.live].clone() for x in found if x is not None)]
     return [*copies, torch.tensor(memory.clock), torch.tensor(memory.prompt)]
 
 
@@ -40,7 +40,12 @@ def test_inputs_stay_as_they_were(case: Case, monkeypatch: pytest.MonkeyPatch) -
         def outer(memory: Memory, *args: Any, **options: Any) -> Any:
             nonlocal checked
             given = [x for x in args if isinstance(x, Tensor)]
-            given += [x for call in args if isinstance(call, Call) for x in (call.piece.q, call.piece.k, call.piece.v)]
+            given += [
+                x
+                for call in args
+                if isinstance(call, Call)
+                for x in (call.piece.q, call.piece.k, call.piece.v)
+            ]
             before, copies = readable(memory), [x.clone() for x in given]
             result = inner(memory, *args, **options)
             for got, want in zip([*readable(memory), *given], [*before, *copies], strict=True):
