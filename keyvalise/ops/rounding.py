@@ -63,4 +63,6 @@ def _level(weights: Tensor, total: Tensor, low: Tensor, high: Tensor) -> Tensor:
     reached = torch.clamp(level[..., None] * weights, low, high).sum(-1)
     is_rising = (low / weights <= level[..., None]) & (level[..., None] < high / weights)
     slope = (weights * is_rising).sum(-1)
-    return torch.where(slope > 0, level + (total - reached) / slope.clamp(min=1e-300), level)
+    # Noise may have reached a little more than the total; a tiny slope would blow that up.
+    missing = (total - reached).clamp(min=0)
+    return torch.where(slope > 0, level + missing / slope.clamp(min=1e-300), level)

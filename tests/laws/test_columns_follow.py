@@ -1,4 +1,6 @@
-"""columns_follow: what is remembered of an entry stays with it, through decisions, codes, crops, forks and beams."""
+"""columns_follow: what is remembered of an entry stays with it, through decisions, codes, crops, forks and
+beams.
+"""
 
 from __future__ import annotations
 

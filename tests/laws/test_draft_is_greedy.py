@@ -42,7 +42,7 @@ def assistant(noise: float, dtype: torch.dtype = torch.float32) -> Any:
 
 
 def generate(case: Case, *, says_end: bool = True, **options: Any) -> tuple[list[int], KVCache]:
-    """Greedy ids, and the cache that made them; it is told where the prompt ends unless the recipe need not know."""
+    """Greedy ids, and the cache that made them; told where the prompt ends where the recipe must know."""
     cache = KVCache(case.model, case.text)
     if says_end and not case.rhythm:
         cache.prompt_ends(PROMPT)

@@ -1,4 +1,6 @@
-"""positions: an entry's place outlives evictions, forks, crops and beams; by slot only distances of slots count."""
+"""positions: an entry's place outlives evictions, forks, crops and beams; by slot only distances of slots
+count.
+"""
 
 from __future__ import annotations
 
@@ -74,9 +76,13 @@ def stock(ids: Tensor, positions: list[int]) -> Tensor:
 
 @pytest.mark.parametrize("places", ["absolute", "slot"])
 @pytest.mark.parametrize(
-    "text", ["streaming(sinks=3, positions={}) @ 13tok", "at prompt: recency > drop(sinks=2, positions={}) @ 20tok",
-             "at prompt, every 7: recency > drop(sinks=2, positions={}) @ 9tok"]
-)  # fmt: skip
+    "text",
+    [
+        "streaming(sinks=3, positions={}) @ 13tok",
+        "at prompt: recency > drop(sinks=2, positions={}) @ 20tok",
+        "at prompt, every 7: recency > drop(sinks=2, positions={}) @ 9tok",
+    ],
+)
 def test_kept_tokens_stand_where_they_stood_or_at_their_slots(text: str, places: str) -> None:
     model, prompt = shallow(), drive.text(61)
     cache = KVCache(model, text.format(places))

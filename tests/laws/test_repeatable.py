@@ -1,4 +1,6 @@
-"""repeatable: the same tokens and the same seed give the same bits; another seed changes draws and nothing else."""
+"""repeatable: the same tokens and the same seed give the same bits; another seed changes draws and nothing
+else.
+"""
 
 from __future__ import annotations
 

@@ -62,3 +62,9 @@ def test_rows_are_independent(weights: list[int], total: int) -> None:
     caps = torch.full((2, len(weights)), 63)
     both = rounding.share_out(torch.tensor([weights, other]), torch.tensor([total, 7]), caps)
     assert both[0].tolist() == share([float(w) for w in weights], total, [63] * len(weights))
+
+
+def test_a_weight_of_nothing_is_served_when_the_others_are_full() -> None:
+    weights, caps = torch.tensor([1.0, 0.0]), torch.tensor([3, 1])
+    for total, want in ((3, [3, 0]), (4, [3, 1])):
+        assert rounding.share_out(weights, torch.tensor(total), caps).tolist() == want

@@ -56,7 +56,7 @@ def test_shares_are_kept_and_used_up(chain: str, code: str, percent: float, seen
 
 @pytest.mark.parametrize("text", [f"{chain}{code}" for chain in CHAINS for code in CODES])
 def test_more_bytes_are_never_fewer_tokens(text: str) -> None:
-    counts = [river(f"{text} @ {percent}%") for percent in (2, 5, 10, 25, 60, 100)]
+    counts = [river(f"{text} @ {percent}%") for percent in (2, 5, 10, 25, 60, 95)]
     tokens = [own.plan(own.stages[0], 997, 997).tokens for own in counts]
     assert tokens == sorted(tokens) and tokens[0] < tokens[-1]
 

@@ -1,0 +1,251 @@
+"""Everything that is refused below the command line, with a piece of the sentence that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+import keyvalise
+from keyvalise import KVCache, Recipe
+from keyvalise.recipe import catalogue, words
+from keyvalise.store import slots
+from keyvalise.types.data import Queries, Stretch
+from keyvalise.types.errors import (
+    BadArgument,
+    HostError,
+    ImpossibleBudget,
+    InputError,
+    RecipeError,
+    TornForward,
+    UnknownName,
+    UnmetNeed,
+    UnsupportedModel,
+)  # fmt: skip
+from keyvalise.types.quantity import Budget
+from tests.support import drive, segments
+from tests.support.models import tiny
+
+
+def recipe(text: str) -> Callable[[], Any]:
+    return lambda: KVCache(tiny("llama"), text)
+
+
+def json(data: Any) -> Callable[[], Any]:
+    return lambda: Recipe.from_json(data)
+
+
+def stored(*widths: int, rows: int = 1, model: Any = None, text: str = "full") -> KVCache:
+    """A cache that has seen calls of these widths."""
+    model = model or tiny("llama")
+    cache = KVCache(model, text)
+    drive.run(model, cache, drive.text(*[sum(widths)] * rows).calls(*widths))
+    return cache
+
+
+def torn() -> None:
+    model = tiny("llama")
+    cache, call = KVCache(model), drive.text(9).calls(9)[0]
+    hook = model.model.layers[2].register_forward_pre_hook(
+        lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    try:
+        drive.run(model, cache, [call])
+    except KeyboardInterrupt:
+        hook.remove()
+    drive.run(model, cache, [call])
+
+
+def holes() -> None:
+    ids = drive.text(9).ids
+    mask = torch.tensor([[1, 1, 0, 1, 1, 1, 1, 1, 1]])
+    tiny("llama")(ids, attention_mask=mask, past_key_values=KVCache(tiny("llama")))
+
+
+def ready_made(family: str) -> Callable[[], Any]:
+    def call() -> None:
+        mask = torch.zeros(1, 1, 9, 9)
+        tiny(family)(drive.text(9).ids, attention_mask=mask, past_key_values=KVCache(tiny(family)))
+
+    return call
+
+
+def other_rows() -> None:
+    drive.run(tiny("llama"), stored(9, 1), drive.text(10, 10).calls(9, 1)[1:])
+
+
+def not_causal() -> None:
+    """A layer whose mask function is another than the causal one."""
+    cache = stored(9)
+    layer = cache.shared.layers[0]
+    seam = SimpleNamespace(query=torch.zeros(1, 8, 3, 16), keys=torch.zeros(1, 4, 3, 16))
+    layer.attend(seam, SimpleNamespace(is_causal=False, has_padding=False))
+
+
+def compiled() -> None:
+    model = torch.compile(tiny("llama"), backend="eager")
+    model(drive.text(9).ids, past_key_values=KVCache(tiny("llama")))
+
+
+def drafted_on_latents() -> None:
+    model = tiny("deepseek_v3")
+    cache = KVCache(model, "streaming @ 9tok")
+    cache.activate_past_recording()
+    drive.run(model, cache, drive.text(9).calls(9))
+
+
+def unknown_rotation(layout: Callable[..., Any] | None) -> Callable[[], Any]:
+    """A model whose way of turning keys is not known: none to be found, or neither of the two."""
+
+    def build() -> None:
+        model = tiny("llama")
+        module = __import__(type(model).__module__, fromlist=["apply_rotary_pos_emb"])
+        before = module.apply_rotary_pos_emb
+        try:
+            if layout is None:
+                del module.apply_rotary_pos_emb
+            else:
+                module.apply_rotary_pos_emb = layout
+            KVCache(model, "expected @ 50%")
+        finally:
+            module.apply_rotary_pos_emb = before
+
+    return build
+
+
+class Words:
+    """A tokenizer that knows numbers."""
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        ids = [5 + int(word) for word in text.split()]
+        return SimpleNamespace(input_ids=torch.tensor([ids]) if options.get("return_tensors") else ids)
+
+    def decode(self, ids: Any, **options: Any) -> str:
+        return " ".join(str(i) for i in ids)
+
+
+def answer(document: str, questions: Any) -> Callable[[], Any]:
+    return lambda: keyvalise.answer(tiny("llama"), Words(), document, questions)
+
+
+def slots_without_rotation() -> None:
+    asked = segments.queries(tiny_geometry(), 1, 1)
+    slots.turned_queries(Queries(asked.q, Stretch.whole(1, (9,)), asked.geometry, None, slot_shift=(3,)))
+
+
+def tiny_geometry() -> Any:
+    return KVCache(tiny("llama")).shared.geometry
+
+
+def bytes_of_codes() -> None:
+    model = tiny("llama")
+    drive.run(model, KVCache(model, "int4(group=8) @ 9KiB"), drive.text(300).calls(300))
+
+
+def from_queries() -> None:
+    model = tiny("llama")
+    stock = DynamicCache(config=model.config)
+    drive.run(model, stock, drive.text(9).calls(9))
+    KVCache.from_dynamic(stock, model, "snapkv @ 50%")
+
+
+STAGE = {
+    "when": [{"at": "prompt"}],
+    "parts": [{"part": name} for name in ("knorm", "uniform", "top", "drop")],
+}
+MIXED = "at prompt: knorm > drop(positions=slot) @ 9%; every 4: knorm @ 9%"
+TWO_SETS = "knorm @ 9%; every 4: window > layer @ 9%"
+ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
+    RecipeError: [
+        (lambda: Budget.parse("0%"), "a budget must be positive, got 0%"),
+        (lambda: Budget.parse("101%"), "more than the full cache; write at most 100%"),
+        (lambda: Budget(3, "tok", True), "'of prompt' goes with a percentage, got 3tok"),
+        (lambda: Budget.parse("10"), "cannot read the budget '10'; write 10%,"),
+        (recipe("knorm @ 9% on x"), "cannot read the layers 'x'; write 2.., ..8"),
+        (recipe("knorm @ 9% on 7.."), "'on 7..' names no layer; the model has layers 0 to 2"),
+        (recipe(MIXED), "positions=slot holds for a whole recipe; write it in every stage"),
+        (lambda: KVCache(tiny("gpt2"), "streaming(positions=slot)"), "rotary positions"),
+        (slots_without_rotation, "positions=slot needs a model with rotary positions"),
+        (lambda: Recipe.parse(3), "a recipe is written as text, got int"),
+        (recipe(""), "character 1 (the end): a recipe has at least one word"),
+        (recipe("at prompt: snapkv"), "snapkv is a recipe with stages of its own; it stands first"),
+        (recipe("window(1, 2) @ 1%"), "window takes 1 arguments (n), got 2"),
+        (recipe("window(1, n=2) @ 1%"), "window is given n twice"),
+        (recipe("mean > drop @ 3%"), "the stage 'mean, drop' has no score; it needs one of"),
+        (recipe("snapkv(every=0)"), "every=0 is not allowed; every must be a whole number at least 1"),
+        (recipe("full(every=4)"), "every needs a stage to repeat, and this recipe has none"),
+        (recipe("at prompt: knorm @ 3%; int4 @ 4%"), "this recipe has a budget already"),
+        (json("{"), "this is no JSON"),
+        (json([]), "an object with a list under 'stages'"),
+        (json({"stages": [], "x": 3}), "a recipe in JSON has no field 'x'"),
+        (json({"stages": [3]}), "a stage in JSON is an object with 'when' and 'parts', got 3"),
+        (json({"stages": [{**STAGE, "parts": []}]}), "names all its parts; act is missing"),
+        (json({"stages": [{**STAGE, "when": [{"every": 0}]}]}), "a schedule in JSON is"),
+        (json({"stages": [], "code": {"part": "drop"}}), "the part drop has no place here"),
+        (json({"stages": [], "code": 3}), "its name under 'part', got 3"),
+        (json({"stages": [], "budget": 3}), "expected a text, got 3"),
+    ],
+    ImpossibleBudget: [
+        (recipe("window > drop"), "has no budget; write one behind it, such as @ 25%"),
+        (recipe("h2o(recent=60%, sinks=50%)"), "protects 110% of what it keeps; at most 100%"),
+        (recipe("h2o(recent=100%, sinks=4) @ 9tok"), "protects more than it keeps"),
+        (recipe("random @ 0.5tok"), "0.5tok is no whole number of tokens; the least is 1tok"),
+        (recipe("random @ 1KiB"), "the budget is 1KiB, at least 1584B is needed"),
+        (recipe("snapkv @ 31tok"), "protects 32 tokens, 31tok are counted; at least 32tok"),
+        (recipe("full @ 50%"), "keeps everything raw needs 100%, got 50%; name a method"),
+        (recipe("int4 @ 9tok"), "int4 alone drops no token, so 9tok cannot hold; write a share"),
+        (recipe("int4 @ 9%"), "got 9%; drop tokens before they are coded, or allow more"),
+        (bytes_of_codes, "at least, 9KiB were allowed; drop tokens before they are coded"),
+    ],
+    UnmetNeed: [
+        (recipe("streaming(positions=slot) > int4"), "needs raw keys, and int4 writes codes"),
+        (recipe("streaming(positions=slot) > adaptive"), "equally many entries in every head"),
+        (recipe(TWO_SETS), "layer needs sets:layer, which neither the model nor an earlier part"),
+        (from_queries, "window needs queries:piece, which neither the model nor an earlier part"),
+    ],
+    BadArgument: [
+        (recipe("int4(group=40)"), "group=40 is not allowed; group must be at most the head size 16"),
+    ],
+    UnknownName: [
+        (recipe("snapk @ 9%"), "unknown recipe or part 'snapk'; nearest: snapkv"),
+        (recipe("at prompt: windw"), "unknown part 'windw'; nearest: window"),
+        (recipe("window(m=3) @ 1%"), "unknown argument of window 'm'; nearest: n"),
+        (recipe("snapkv(windo=3)"), "unknown argument of snapkv 'windo'; nearest: window"),
+        (lambda: words.changed(catalogue.part("drop")(), "x", 3), "unknown argument of drop 'x'"),
+        (lambda: keyvalise.parts("scores"), "unknown room 'scores'; nearest: score"),
+        (lambda: catalogue.part("windw"), "unknown part 'windw'; nearest: window"),
+        (lambda: catalogue.recipe("snapk"), "unknown recipe 'snapk'; nearest: snapkv"),
+    ],
+    UnsupportedModel: [
+        (lambda: KVCache(tiny("falcon"), "knorm @ 9%"), "FalconForCausalLM computes attention"),
+        (lambda: KVCache(tiny("bloom"), prefill_chunk=9), "hands no queries to a cache"),
+        (unknown_rotation(None), "turns its keys in a way that is not known here"),
+        (unknown_rotation(lambda q, k, c, s: (q, k + 1)), "neither halves nor pairs"),
+    ],
+    HostError: [
+        (drafted_on_latents, "recipes that drop while decoding cannot take drafts back on this model"),
+        (lambda: stored(9).crop(-10), "cannot take back 10 tokens, only 9 were seen"),
+        (holes, "the attention mask has holes between real tokens; pad on one side only"),
+        (ready_made("llama"), "a ready-made attention mask cannot be applied to a KVCache"),
+        (other_rows, "the cache holds 1 rows, the call brings 2"),
+        (not_causal, "asks for a mask that is not causal, which a KVCache serves in one call only"),
+        (compiled, "a KVCache cannot be traced by torch.compile; run the model eagerly"),
+    ],
+    InputError: [
+        (lambda: KVCache(tiny("llama"), prefill_chunk=0), "prefill_chunk must be at least 1, got 0"),
+        (lambda: stored(9).prompt_ends(7), "the prompt cannot end at 7: 9 tokens have been seen"),
+        (lambda: stored(9).span("x", 4, 4), "0 <= start < end, got 4 and 4"),
+        (lambda: stored(9).kept_positions(3), "layer 3 is not handled; handled layers: [0, 1, 2]"),
+        (ready_made("deepseek_v3"), "a ready-made 4D mask cannot be applied to a KVCache"),
+        (answer(" \n", ["1"]), "the document is empty"),
+        (answer("1 " * 513, ["1"]), "has 513 tokens, more than the 512 that the model can read"),
+        (answer("1 2", "3"), "questions must be a list of at least one text"),
+    ],
+    TornForward: [
+        (torn, "stopped half way: the layers have seen 0 to 9 tokens; make a new cache"),
+    ],
+}
+"""error → (what raises it, a piece of what it says)."""
