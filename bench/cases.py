@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("keyvalise", "torch", "transformers", "numba", "kvpress", "hqq", "optimum-quanto")
@@ -54,38 +54,55 @@ class Figure:
 Case = Callable[[], Figure]
 
 
+class Time(NamedTuple):
+    """Seconds on the clock, and of all processors together, children included."""
+
+    wall: float
+    cpu: float
+
+
 class Unavailable(Exception):
     """A rival is not installed; the case is left out, and the message says how to get it."""
 
 
-def alternate(
-    sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm: int = 1
-) -> dict[str, list[float]]:
-    """Seconds per run: in every round each side runs once, and the next round begins with another side."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
+def alternate(sides: Mapping[str, Callable[[], Any]], rounds: int, *, warm: int = 1) -> dict[str, list[Time]]:
+    """What every run took: each side once in every round, and the next round begins with another side."""
+    times: dict[str, list[Time]] = {name: [] for name in sides}
     order = list(sides)
     for i in range(warm + rounds):
         for name in order[i % len(order) :] + order[: i % len(order)]:
-            begin = time.perf_counter()
+            begin = _now()
             sides[name]()
-            seconds = time.perf_counter() - begin
+            end = _now()
             if i >= warm:
-                times[name].append(seconds)
+                times[name].append(Time(end.wall - begin.wall, end.cpu - begin.cpu))
     return times
 
 
-def summary(seconds: list[float]) -> dict[str, Any]:
-    """Median, quartiles and mean in milliseconds."""
+def _now() -> Time:
+    used = os.times()
+    return Time(time.perf_counter(), time.process_time() + used.children_user + used.children_system)
+
+
+def median(times: list[Time]) -> float:
+    """Seconds on the clock."""
+    return statistics.median(spent.wall for spent in times)
+
+
+def summary(times: list[Time]) -> dict[str, Any]:
+    """Median, quartiles and mean in milliseconds on the clock, and the median of processor time."""
+    seconds = [spent.wall for spent in times]
     low, middle, high = (
         statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
     )
     numbers = {"median_ms": middle, "low_ms": low, "high_ms": high, "mean_ms": statistics.fmean(seconds)}
+    numbers["cpu_ms"] = statistics.median(spent.cpu for spent in times)
     return {name: round(1e3 * value, 4) for name, value in numbers.items()} | {"n": len(seconds)}
 
 
-def paired(ours: list[float], theirs: list[float]) -> float:
+def paired(ours: list[Time], theirs: list[Time]) -> float:
     """The ratio of medians, ours to theirs."""
-    return statistics.median(ours) / statistics.median(theirs)
+    return median(ours) / median(theirs)
 
 
 def machine() -> dict[str, Any]:

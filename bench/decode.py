@@ -52,6 +52,7 @@ def turns(model: Any, caches: dict[str, Any], rounds: int, *, rows: int = 1, war
             "bytes": models.nbytes(cache),
             "ratio": cases.paired(times[name], times[first]),
             "mean_ratio": sides[name]["mean_ms"] / sides[first]["mean_ms"],
+            "cpu_ratio": sides[name]["cpu_ms"] / max(sides[first]["cpu_ms"], 1e-9),
             "logits_error": models.difference(logits[name], logits[first]),
         }
     return sides

@@ -24,6 +24,7 @@ COLUMNS = {
     "median_ms": ("ms", lambda x: f"{x:.2f}" if x < 100 else f"{x:.0f}"),
     "ratio": ("time of first", lambda x: f"{x:.2f}"),
     "mean_ratio": ("mean time of first", lambda x: f"{x:.2f}"),
+    "cpu_ratio": ("processor time of first", lambda x: f"{x:.2f}"),
     "bytes": ("MiB held", lambda x: f"{x / 2**20:.2f}"),
     "peak_bytes": ("MiB more at the peak", lambda x: f"{x / 2**20:.1f}"),
     "transient_bytes": ("MiB transient", lambda x: f"{x / 2**20:.1f}"),

@@ -116,6 +116,13 @@ def unknown_rotation(layout: Callable[..., Any] | None) -> Callable[[], Any]:
     return build
 
 
+def growing_rotation() -> None:
+    """A model whose angles change with the length of the text."""
+    config = copy.deepcopy(tiny("llama").config)
+    config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    KVCache(type(tiny("llama"))(config), "streaming(positions=slot)")
+
+
 class Words:
     """A tokenizer that knows numbers."""
 
@@ -204,6 +211,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (recipe("streaming(positions=slot) > int4"), "needs raw keys, and int4 writes codes"),
         (recipe("streaming(positions=slot) > adaptive"), "equally many entries in every head"),
         (recipe(TWO_SETS), "layer needs sets:layer, which neither the model nor an earlier part"),
+        (growing_rotation, "positions=slot needs rope:static: the model's rotary angles must not change"),
         (from_queries, "window needs queries:piece, which neither the model nor an earlier part"),
     ],
     BadArgument: [
