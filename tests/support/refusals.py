@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -87,7 +88,7 @@ def not_causal() -> None:
 
 def compiled() -> None:
     model = torch.compile(tiny("llama"), backend="eager")
-    model(drive.text(9).ids, past_key_values=KVCache(tiny("llama")))
+    drive.run(model, KVCache(tiny("llama")), drive.text(9).calls(9))
 
 
 def drafted_on_latents() -> None:
