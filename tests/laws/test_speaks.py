@@ -79,7 +79,7 @@ def outcome(i: int) -> BaseException | None:
 
 
 OPEN = ("rotary positions", "a KVCache cannot be traced by torch.compile; run the model eagerly")
-"""Refusals that do not come yet: gpt2 takes slot positions, and tracing falls back to eager without a word."""
+"""Refusals that do not come yet: gpt2 takes slot positions, and tracing falls back to eager without a word."""  # noqa: E501
 
 
 @pytest.mark.parametrize(
