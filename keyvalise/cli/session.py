@@ -29,9 +29,9 @@ class Session:
 
     def read(self, text: str, questions: Sequence[str] = (), **options: Any) -> None:
         """Compress the text; the questions are only counted, so that none is refused after the work."""
-        laid = answer.prompt(self.model, self.tokenizer, text)
-        self.context = laid.document
-        self.questions = {question: laid.question(question) for question in questions}
+        self.laid = answer.prompt(self.model, self.tokenizer, text)
+        self.context = self.laid.document
+        self.questions = {question: self.laid.question(question) for question in questions}
         longest = max(map(len, self.questions.values()), default=0)
         inputs.fits(self.model, self.context.shape[1], longest, self.max_new_tokens if questions else 0)
         self.cache = answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options)
@@ -47,20 +47,15 @@ class Session:
 
     def converse(self, questions: Iterable[str]) -> Iterator[tuple[str, str]]:
         """(question, answer) of questions that follow each other in one cache."""
+        lay = self.laid.question
         for question in questions:
-            turn = self.tokenizer(question, add_special_tokens=False).input_ids
-            inputs.fits(self.model, self.context.shape[1], len(turn), self.max_new_tokens)
-            said = answer.converse(
-                self.model,
-                self.tokenizer,
-                self.cache,
-                self.context,
-                question,
-                max_new_tokens=self.max_new_tokens,
-            )
-            new = torch.tensor([[*turn, *said.tokens]], dtype=self.context.dtype, device=self.context.device)
+            turn, limit = lay(question), self.max_new_tokens
+            lay = self.laid.next
+            inputs.fits(self.model, self.context.shape[1], len(turn), limit)
+            said = answer.converse(self.model, self.cache, self.context, turn, max_new_tokens=limit)
+            new = torch.tensor([[*turn, *said]], dtype=self.context.dtype, device=self.context.device)
             self.context = torch.cat([self.context, new], 1)
-            yield question, said.text
+            yield question, self.tokenizer.decode(list(said), skip_special_tokens=True).strip()
 
     def facts(self) -> dict[str, Any]:
         """Recipe, tokens and bytes after reading."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +15,29 @@ from keyvalise.recipe.object import Recipe
 from keyvalise.types.errors import InputError
 
 _MARK = "\u2063"
-"""Stands for the question while a chat template is laid around document and question."""
+"""Stands for what people say while a chat template is laid around it."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids [1, N] of a document, and what turns a question into the ids that follow it."""
+    """A document's token ids [1, N], and what turns questions about it into the ids that follow.
+
+    tokenizer   of the model;  after: what a chat template writes behind a question
+    between     what it writes between an answer and the next question
+    """
 
     document: Tensor
-    question: Callable[[str], list[int]]
+    tokenizer: Any
+    after: str = ""
+    between: str = ""
 
+    def question(self, text: str) -> list[int]:
+        """The ids of a question that follows the document."""
+        return list(self.tokenizer(text + self.after, add_special_tokens=False).input_ids)
 
-@dataclass(frozen=True)
-class Answer:
-    """The answer's text and tokens, and the cache that holds document, question and answer."""
-
-    text: str
-    tokens: tuple[int, ...]
-    cache: KVCache
+    def next(self, text: str) -> list[int]:
+        """The ids of a question that follows an answer."""
+        return self.question(self.between + text)
 
 
 def prompt(model: Any, tokenizer: Any, document: str) -> Prompt:
@@ -42,23 +47,28 @@ def prompt(model: Any, tokenizer: Any, document: str) -> Prompt:
     """
     if not document.strip():
         raise InputError("the document is empty")
-    before, after, is_chat = document, "", bool(getattr(tokenizer, "chat_template", None))
-    if is_chat:
-        turn = [{"role": "user", "content": f"{document}\n\n{_MARK}"}]
-        before, after = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).split(
-            _MARK
-        )
+    is_chat = bool(getattr(tokenizer, "chat_template", None))
+    before, after, between = _laid(tokenizer, document) if is_chat else (document, "", "")
     ids = tokenizer(before, add_special_tokens=not is_chat, return_tensors="pt").input_ids.to(model.device)
     limit = getattr(text_config(model), "max_position_embeddings", None)
     if limit is not None and ids.shape[1] > limit:
         raise InputError(
             f"the document has {ids.shape[1]} tokens, more than the {limit} that the model can read"
         )
+    return Prompt(ids, tokenizer, after, between)
 
-    def question(text: str) -> list[int]:
-        return list(tokenizer(text + after, add_special_tokens=False).input_ids)
 
-    return Prompt(ids, question)
+def _laid(tokenizer: Any, document: str) -> tuple[str, str, str]:
+    """What a chat template writes before a first question, after any, and between an answer and the next."""
+
+    def pieces(*turns: str) -> list[str]:
+        roles = ("user", "assistant")
+        chat = [{"role": roles[i % 2], "content": turn} for i, turn in enumerate(turns)]
+        laid: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return laid.split(_MARK)
+
+    before, after = pieces(f"{document}\n\n{_MARK}")
+    return before, after, pieces(_MARK, _MARK, _MARK)[2]
 
 
 def read(model: Any, document: Tensor, recipe: str | Recipe = "full", **options: Any) -> KVCache:
@@ -103,25 +113,23 @@ def ask(
 
 
 def converse(
-    model: Any, tokenizer: Any, cache: KVCache, context: Tensor, text: str, **options: Any
-) -> Answer:
-    """One more turn in a cache of one row: the question and its answer stay in the cache.
+    model: Any, cache: KVCache, context: Tensor, turn: Sequence[int], *, max_new_tokens: int = 32
+) -> tuple[int, ...]:
+    """The greedy answer to one more question (token ids) in a cache of one row, where both then stay.
 
-    context   [1, N] all ids that the cache has seen
+    context   [1, N] all ids so far: what the cache has seen, and the end of the answer before
     """
-    turn = torch.tensor([tokenizer(text, add_special_tokens=False).input_ids], device=context.device)
     pad, ends = _special(model)
-    ids = torch.cat([context, turn], 1)
+    ids = torch.cat([context, torch.tensor([list(turn)], device=context.device)], 1)
     out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         past_key_values=cache,
-        max_new_tokens=options.get("max_new_tokens", 32),
+        max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=pad,
     )
-    tokens = _until(out[0, ids.shape[1] :].tolist(), ends)
-    return Answer(tokenizer.decode(tokens, skip_special_tokens=True).strip(), tokens, cache)
+    return _until(out[0, ids.shape[1] :].tolist(), ends)
 
 
 def answer(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
 from keyvalise.host import model as models
 from keyvalise.recipe.compose import LayerRiver, compose
@@ -52,15 +53,16 @@ class Shared:
         """What this host offers to parts."""
         if self.seam != "handle":
             return frozenset({"keys", "values"})
-        is_static = all(rope is None or rope.is_static for rope in self.ropes.values())
-        return HOST_GIVES | ({"rope:static"} if is_static else frozenset())
+        ropes = [rope for rope in self.ropes.values() if rope is not None]
+        turns = {"rope"} if ropes else set()
+        return HOST_GIVES | turns | ({"rope:static"} if all(rope.is_static for rope in ropes) else set())
 
     def enter(self, index: int) -> None:
         """Called before a layer takes a call in.
 
         Raises   TornForward where an earlier call stopped between two layers; HostError under torch.compile
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_compiled():
             raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
         if index != next(iter(self.layers)):
             return
@@ -105,6 +107,13 @@ class Shared:
         if self.prompt_columns is not None:
             return self.prompt_columns if columns < self.prompt_columns else None
         return columns + width if width > 1 and not self.is_drafting else None
+
+
+def is_compiled() -> bool:
+    """Whether a compiled model runs this call: tracing steps aside where it meets a refusal, and the frame
+    then runs eagerly, so that only the frame's own evaluator still tells.
+    """
+    return get_eval_frame_callback() not in (None, False)
 
 
 def ropes_of(model: Any, geometry: Geometry, layers: tuple[int, ...]) -> dict[int, Rope | None]:

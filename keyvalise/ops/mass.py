@@ -59,6 +59,7 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
     # Few heads and many queries make better matrix products than many heads and few queries.
     n_together = min(n_heads, max(1, budget // (per_query * min(n_queries, 64))))
     step = max(1, budget // (per_query * n_together))
+    clear = _clear(entries, ordinals[:, ::step]) if n_queries > 1 else [0]
     for first in range(0, n_heads, n_together):
         kv, queries = slice(first, first + n_together), slice(first * group, (first + n_together) * group)
         for begin in range(0, n_queries, step):
@@ -68,8 +69,9 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
             block.sub_(lse[:, queries, rows].reshape(block.shape[:4])[..., None])
             if entries.logw is not None:
                 block.add_(entries.logw[:, kv, None, None, :seen])
-            mask = visible(entries.ordinals[:, kv, :seen], entries.live[:, kv, :seen], ordinals[:, rows])
-            block.masked_fill_(~mask[:, :, None], -math.inf)
+            edge = slice(clear[begin // step], seen)
+            mask = visible(entries.ordinals[:, kv, edge], entries.live[:, kv, edge], ordinals[:, rows])
+            block[..., edge].masked_fill_(~mask[:, :, None], -math.inf)
             total[:, kv, :seen] += block.exp_().sum((2, 3))
     return total / group
 
@@ -99,6 +101,14 @@ def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entrie
 def visible(entry_ordinals: Tensor, live: Tensor, ordinals: Tensor) -> Tensor:
     """Which entries the queries with ordinals [B, S] see: two times [B, H, T] → bool [B, H, S, T]."""
     return (entry_ordinals[:, :, None] <= ordinals[:, None, :, None]) & live[:, :, None]
+
+
+def _clear(entries: Entries, ordinals: Tensor) -> list[int]:
+    """How many leading entries every query sees from each of these ordinals [B, n] on, in all heads."""
+    ascending = entries.ordinals.masked_fill(~entries.live, torch.iinfo(torch.int32).max)
+    wanted = ordinals[:, None].expand(-1, ascending.shape[1], -1).contiguous()
+    counts: list[int] = torch.searchsorted(ascending, wanted, right=True).amin((0, 1)).tolist()
+    return counts
 
 
 def _seen(piece: Piece, end: int, n_entries: int) -> int:

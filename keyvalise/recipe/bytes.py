@@ -104,9 +104,10 @@ class Cost:
         def spent(kept: int, residual: int = 0) -> int:
             return self.bytes(kept, self.raw(kept, residual), groups, seen=seen, in_prompt=in_prompt)
 
-        if self.code is None and spent(seen) - self.geometry.n_kv_heads * INDEX_BYTES * seen <= allowed:
-            return Plan(seen, seen)
+        ordinals = self.geometry.n_kv_heads * INDEX_BYTES * seen
         tokens = max(1, bisect.bisect_right(range(1, seen + 1), allowed, key=spent))
+        if spent(seen) - ordinals <= allowed:
+            tokens, allowed = seen, allowed + ordinals
         if self.code is None:
             return Plan(tokens, tokens)
         return Plan(tokens, self.residual(allowed, partial(spent, tokens)))
@@ -122,7 +123,8 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
     code = recipe.code if layer is None or layer in recipe.code_layers else None
     always, in_prompt = observers(stages)
     is_weighted = any("logw" in s.select.gives | s.act.gives for s in stages)
-    n_heads, extra = geometry.n_kv_heads, INDEX_BYTES * (1 + is_weighted) + _column_bytes(always)
+    # Where nothing is dropped, a head's entries follow one another, and no ordinals are written.
+    n_heads, extra = geometry.n_kv_heads, INDEX_BYTES * (bool(stages) + is_weighted) + _column_bytes(always)
     coded = 0.0
     if code is not None:
         coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group

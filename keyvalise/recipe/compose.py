@@ -206,6 +206,8 @@ def _check_positions(recipe: Recipe, have: frozenset[str]) -> None:
         return
     if len(angles) > 1:
         raise RecipeError("positions=slot holds for a whole recipe; write it in every stage")
+    if "rope" not in have:
+        raise UnmetNeed("positions=slot needs rope: the model has no rotary positions to turn")
     if "rope:static" not in have:
         raise UnmetNeed(
             "positions=slot needs rope:static: the model's rotary angles must not change with length"

@@ -26,8 +26,10 @@ READ_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Coded:
-    """codes of entries grouped by (row, head); `group_of` int32 [N] finds an entry's group, None:
-    consecutive.
+    """Codes of entries grouped by (row, head).
+
+    group_of   int32 [N] finds an entry's group;  None: consecutive entries share
+    ordinals   int32 [N];  None: every head holds the first tokens of its row, without a gap
     """
 
     codec: Encode
@@ -36,7 +38,7 @@ class Coded:
     counts: tuple[int, ...]
     codes: Codes
     group_of: Tensor | None
-    ordinals: Tensor
+    ordinals: Tensor | None
     logw: Tensor | None
     columns: Mapping[str, Tensor]
 
@@ -47,11 +49,20 @@ class Coded:
     def of(codec: Encode, env: Env, run: flat.Flat) -> Coded:
         """Encode a run whose counts are multiples of the codec's group."""
         codes = codec.encode(env, run.keys, run.values)
-        return Coded(codec, env, run.shape, run.counts, codes, None, run.ordinals, run.logw, run.columns)
+        ordinals = _unless_first(run.ordinals, run.counts)
+        return Coded(codec, env, run.shape, run.counts, codes, None, ordinals, run.logw, run.columns)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.codes.entry.values())).device
 
     @property
     def bounds(self) -> tuple[int, ...]:
         return flat.bounds_of(self.counts)
+
+    def places(self) -> Tensor:
+        """int32 [N]: the ordinal of every entry."""
+        return flat.slots(self.counts, self.device) if self.ordinals is None else self.ordinals
 
     def groups_in_rows(self) -> list[int]:
         """Groups whose parameters are held, per row."""
@@ -63,7 +74,7 @@ class Coded:
 
     @property
     def lengths(self) -> Tensor:
-        return torch.tensor(self.counts, dtype=torch.int32, device=self.ordinals.device).view(self.shape)
+        return torch.tensor(self.counts, dtype=torch.int32, device=self.device).view(self.shape)
 
     def decoded(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are heads'
@@ -114,12 +125,12 @@ class Coded:
         yield first, n_heads
 
     def entries(self) -> Entries:
-        index, live = flat.padded_index(self.bounds, self.shape, self.ordinals.device)
+        index, live = flat.padded_index(self.bounds, self.shape, self.device)
         total = self.bounds[-1]
         return Entries(
             self.lengths,
             live,
-            self.ordinals[index].masked_fill(~live, -1),
+            self.places()[index].masked_fill(~live, -1),
             None if self.logw is None else self.logw[index].masked_fill(~live, 0),
             {name: column[index].masked_fill(~live, 0) for name, column in self.columns.items()},
             lambda: self.decoded(0, total)[0][index].masked_fill(~live[..., None], 0),
@@ -130,7 +141,7 @@ class Coded:
         """int64 [N]: the group of every entry."""
         if self.group_of is not None:
             return self.group_of.long()
-        return torch.arange(self.ordinals.numel(), device=self.ordinals.device) // self.codec.group
+        return torch.arange(self.bounds[-1], device=self.device) // self.codec.group
 
     def picked(self, order: Tensor, counts: tuple[int, ...], shape: tuple[int, int] | None = None) -> Coded:
         """The entries `order` (int64 [M]) with these counts; groups without entries leave."""
@@ -146,7 +157,7 @@ class Coded:
             counts,
             Codes({name: tensor[order] for name, tensor in self.codes.entry.items()}, group),
             group_of,
-            self.ordinals[order],
+            _unless_first(self.places()[order], counts),
             None if self.logw is None else self.logw[order],
             {name: column[order] for name, column in self.columns.items()},
         )
@@ -155,13 +166,13 @@ class Coded:
         """The entries where keep [B, H, T] is true."""
         if not bool(keep.any()):
             return None
-        index, live = flat.padded_index(self.bounds, self.shape, self.ordinals.device)
+        index, live = flat.padded_index(self.bounds, self.shape, self.device)
         if bool((keep == live).all()):
             return self
         return self.picked(index[keep], tuple(keep.sum(-1).flatten().tolist()))
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> Coded:
-        _, live = flat.padded_index(self.bounds, self.shape, self.ordinals.device)
+        _, live = flat.padded_index(self.bounds, self.shape, self.device)
         flatten = {name: column[live] for name, column in columns.items()}
         return Coded(
             self.codec, self.env, self.shape, self.counts, self.codes,
@@ -181,17 +192,18 @@ class Coded:
         )
 
     def _only(self, order: Tensor, counts: Sequence[int]) -> Coded:
-        return self.picked(order.to(self.ordinals.device), tuple(counts), (1, self.shape[1]))
+        return self.picked(order.to(self.device), tuple(counts), (1, self.shape[1]))
 
     def tensors(self) -> Iterable[Named]:
-        tier = self.ordinals.device.type
+        tier = self.device.type
         for name, tensor in self.codes.entry.items():
             yield ("scales" if name.startswith("scale") else "codes"), tier, tensor
         for tensor in self.codes.group.values():
             yield "scales", tier, tensor
         if self.group_of is not None:
             yield "index", tier, self.group_of
-        yield "positions", tier, self.ordinals
+        if self.ordinals is not None:
+            yield "positions", tier, self.ordinals
         if self.logw is not None:
             yield "logw", tier, self.logw
         for column in self.columns.values():
@@ -203,7 +215,7 @@ def joined(parts: Sequence[Coded], along: str = "entries") -> Coded:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
-    device = first.ordinals.device
+    device = first.device
     if along == "rows":
         shape = (sum(part.shape[0] for part in parts), first.shape[1])
         counts = tuple(n for part in parts for n in part.counts)
@@ -215,7 +227,8 @@ def joined(parts: Sequence[Coded], along: str = "entries") -> Coded:
     group, group_of = _join_groups(parts, order)
     entry = {name: torch.cat([part.codes.entry[name] for part in parts])[order] for name in first.codes.entry}
     names = sorted(set().union(*(part.columns for part in parts)))
-    zeros = [torch.zeros(part.ordinals.shape, device=device) for part in parts]
+    places = [part.places() for part in parts]
+    zeros = [torch.zeros(place.shape, device=device) for place in places]
     return Coded(
         first.codec,
         first.env,
@@ -223,12 +236,17 @@ def joined(parts: Sequence[Coded], along: str = "entries") -> Coded:
         counts,
         Codes(entry, group),
         group_of,
-        torch.cat([part.ordinals for part in parts])[order],
-        flat.join_logw([part.logw for part in parts], [part.ordinals for part in parts], order),
+        _unless_first(torch.cat(places)[order], counts),
+        flat.join_logw([part.logw for part in parts], places, order),
         {name: torch.cat([part.columns.get(name, zero) for part, zero in zip(parts, zeros,
         strict=True)])[order]
          for name in names},
     )  # fmt: skip
+
+
+def _unless_first(ordinals: Tensor, counts: Sequence[int]) -> Tensor | None:
+    """The ordinals [N], or None where every head holds its row's first tokens: those need no list."""
+    return None if torch.equal(ordinals, flat.slots(counts, ordinals.device)) else ordinals
 
 
 def _join_groups(parts: Sequence[Coded], order: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:

@@ -34,6 +34,14 @@ def padded_index(
     return index.view(*shape, longest), live.view(*shape, longest)
 
 
+def slots(counts: Sequence[int], device: torch.device) -> Tensor:
+    """int32 [N]: the place of every entry of a flat run within its head."""
+    heads = torch.tensor(counts, dtype=torch.int32, device=device)
+    edges = torch.tensor(bounds_of(counts)[:-1], dtype=torch.int32, device=device)
+    place = torch.arange(sum(counts), dtype=torch.int32, device=device)
+    return place - edges.repeat_interleave(heads)
+
+
 def regroup(parts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """The order that turns concatenated flat runs into one run grouped by (row, head).
 

@@ -118,7 +118,7 @@ def keep(
             run = segment.flat(keeps[i])  # type: ignore[attr-defined]
             raw.append(run if adds is None else _add_logw(run, adds[i][keeps[i]]))
     segments = [segment for segment in coded if segment is not None]
-    return replace(memory, segments=(*frozen, *segments, *packed(flat.join(raw), angle)))
+    return replace(memory, segments=(*frozen, *segments, *packed(flat.join(raw), memory.clock, angle)))
 
 
 def _in_rows(choice: Choice, live: Tensor, rows: tuple[bool, ...]) -> Choice:
@@ -138,9 +138,9 @@ def _weighted(segment: Coded, keep: Tensor, add: Tensor) -> Coded | None:
     return replace(taken, logw=add[keep] if taken.logw is None else taken.logw + add[keep])
 
 
-def packed(run: flat.Flat, angle: Angle = "absolute") -> tuple[Writable, ...]:
+def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") -> tuple[Writable, ...]:
     """A run as the leanest raw segment: a tail where all heads are equally long, else ragged; nothing if
-    empty.
+    empty. Heads that hold the same tokens share their ordinals; the newest ones, without a gap, need none.
     """
     n_rows, n_heads = run.shape
     if not run.is_uniform:
@@ -151,11 +151,20 @@ def packed(run: flat.Flat, angle: Angle = "absolute") -> tuple[Writable, ...]:
     shape = (n_rows, n_heads, n)
     arena = Arena(run.keys.view(*shape, -1), run.values.view(*shape, -1))
     ordinals = run.ordinals.view(shape)
-    if n_heads > 1 and bool((ordinals == ordinals[:, :1]).all()):
-        ordinals = ordinals[:, :1].clone()
     columns = {name: column.view(shape) for name, column in run.columns.items()}
     logw = None if run.logw is None else run.logw.view(shape)
-    return (Tail(arena, (n,) * n_rows, (0,) * n_rows, ordinals, logw, columns, angle),)
+    starts = tuple(seen - n for seen in clock)
+    head = ordinals if logw is not None or not _follow(ordinals, starts) else None
+    if head is not None and n_heads > 1 and bool((head == head[:, :1]).all()):
+        head = head[:, :1].clone()
+    return (Tail(arena, (n,) * n_rows, starts, head, logw, columns, angle),)
+
+
+def _follow(ordinals: Tensor, starts: tuple[int, ...]) -> bool:
+    """Whether the ordinals [B, H, n] of every row run from its start without a gap."""
+    first = torch.tensor(starts, dtype=ordinals.dtype, device=ordinals.device)[:, None, None]
+    run = torch.arange(ordinals.shape[-1], dtype=ordinals.dtype, device=ordinals.device)
+    return bool((ordinals == first + run).all())
 
 
 def fitted(memory: Memory) -> Memory:
@@ -197,7 +206,9 @@ def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, 
     code = Coded.of(codec, env, flat.join(runs[True]))
     done = [segment for segment in memory.segments if isinstance(segment, Coded)]
     frozen = [segment for segment in memory.segments if segment.frozen]
-    return replace(memory, segments=(*frozen, joined([*done, code]), *packed(flat.join(runs[False]))))
+    return replace(
+        memory, segments=(*frozen, joined([*done, code]), *packed(flat.join(runs[False]), memory.clock))
+    )
 
 
 def head_counts(memory: Memory) -> list[int]:

@@ -53,9 +53,7 @@ class Ragged:
         run = self.run
         if queries.slot_shift is None:
             return run.keys
-        starts = torch.tensor(self.bounds[:-1], device=run.keys.device)
-        counts = torch.tensor(run.counts, device=run.keys.device)
-        slot = torch.arange(run.keys.shape[0], device=run.keys.device) - starts.repeat_interleave(counts)
+        slot = flat.slots(run.counts, run.keys.device)
         return slots.turned_keys(run.keys, slot - run.ordinals, queries)
 
     def entries(self) -> Entries:

@@ -11,25 +11,21 @@ from torch import Tensor
 
 from keyvalise.ops import rope
 from keyvalise.types.data import Queries
-from keyvalise.types.errors import RecipeError
-from keyvalise.types.geometry import Rope
-
-
-def _rotary(queries: Queries) -> Rope:
-    if queries.rope is None:
-        raise RecipeError("positions=slot needs a model with rotary positions")
-    return queries.rope
 
 
 def turned_queries(queries: Queries) -> Tensor:
     """The queries [B, Hq, S, D] at their slots, or as they came where keys are read where they stand."""
-    if queries.slot_shift is None:
+    if queries.slot_shift is None or queries.rope is None:
         return queries.q
     shift = torch.tensor(queries.slot_shift, device=queries.q.device)[:, None, None]
-    turned = rope.shift(queries.q, shift.expand(-1, 1, queries.q.shape[2]), _rotary(queries))
+    turned = rope.shift(queries.q, shift.expand(-1, 1, queries.q.shape[2]), queries.rope)
     return turned.to(queries.q.dtype)
 
 
 def turned_keys(keys: Tensor, shift: Tensor, queries: Queries) -> Tensor:
-    """Keys [..., D] moved by `shift` positions [...], in their own dtype."""
-    return rope.shift(keys, shift, _rotary(queries)).to(keys.dtype)
+    """Keys [..., D] moved by `shift` positions [...], in their own dtype; a layer without rotation reads
+    them as they are.
+    """
+    if queries.rope is None:
+        return keys
+    return rope.shift(keys, shift, queries.rope).to(keys.dtype)

@@ -26,7 +26,8 @@ HOST_GIVES = frozenset({"keys", "values", "queries:piece", "lse", "out"})
 """Needs that any host with an attention function of our own satisfies."""
 
 VOCABULARY = HOST_GIVES | {
-    "rope:static",  # rotary embedding that does not change with length
+    "rope",  # rotary embedding in at least one layer
+    "rope:static",  # no rotary embedding that changes with length
     "scores:mass",  # a chain whose scores are ≥ 0 and sum to 1
     "sets:head",  # kept sets may differ between the heads of a layer
     "sets:layer",  # one kept set for all heads of a layer

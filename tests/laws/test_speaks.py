@@ -78,20 +78,7 @@ def outcome(i: int) -> BaseException | None:
     return None
 
 
-OPEN = ("rotary positions", "a KVCache cannot be traced by torch.compile; run the model eagerly")
-"""Refusals that do not come yet: gpt2 takes slot positions, and tracing falls back to eager without a word."""  # noqa: E501
-
-
-@pytest.mark.parametrize(
-    "i",
-    [
-        pytest.param(
-            i, marks=pytest.mark.xfail(strict=True, reason="not refused yet") if row[2] in OPEN else ()
-        )
-        for i, row in enumerate(FLAT)
-    ],
-    ids=lambda i: FLAT[i][2][:40],
-)
+@pytest.mark.parametrize("i", range(len(FLAT)), ids=lambda i: FLAT[i][2][:40])
 def test_a_refusal_says_what_is_wrong_and_what_to_do(i: int) -> None:
     error = outcome(i)
     assert isinstance(error, FLAT[i][0]), error
@@ -100,7 +87,6 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do(i: int) -> None:
     assert "\n" not in str(error)
 
 
-@pytest.mark.xfail(strict=True, reason="the refusal of torch.compile is not reached yet")
 def test_every_message_has_a_row() -> None:
     reached = set()
     for i in range(len(FLAT)):

@@ -13,8 +13,6 @@ from transformers import DynamicCache
 import keyvalise
 from keyvalise import KVCache, Recipe
 from keyvalise.recipe import catalogue, words
-from keyvalise.store import slots
-from keyvalise.types.data import Queries, Stretch
 from keyvalise.types.errors import (
     BadArgument,
     HostError,
@@ -27,7 +25,7 @@ from keyvalise.types.errors import (
     UnsupportedModel,
 )  # fmt: skip
 from keyvalise.types.quantity import Budget
-from tests.support import drive, segments
+from tests.support import drive
 from tests.support.models import tiny
 
 
@@ -139,15 +137,6 @@ def answer(document: str, questions: Any) -> Callable[[], Any]:
     return lambda: keyvalise.answer(tiny("llama"), Words(), document, questions)
 
 
-def slots_without_rotation() -> None:
-    asked = segments.queries(tiny_geometry(), 1, 1)
-    slots.turned_queries(Queries(asked.q, Stretch.whole(1, (9,)), asked.geometry, None, slot_shift=(3,)))
-
-
-def tiny_geometry() -> Any:
-    return KVCache(tiny("llama")).shared.geometry
-
-
 def bytes_of_codes() -> None:
     model = tiny("llama")
     drive.run(model, KVCache(model, "int4(group=8) @ 9KiB"), drive.text(300).calls(300))
@@ -175,8 +164,6 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (recipe("knorm @ 9% on x"), "cannot read the layers 'x'; write 2.., ..8"),
         (recipe("knorm @ 9% on 7.."), "'on 7..' names no layer; the model has layers 0 to 2"),
         (recipe(MIXED), "positions=slot holds for a whole recipe; write it in every stage"),
-        (lambda: KVCache(tiny("gpt2"), "streaming(positions=slot)"), "rotary positions"),
-        (slots_without_rotation, "positions=slot needs a model with rotary positions"),
         (lambda: Recipe.parse(3), "a recipe is written as text, got int"),
         (recipe(""), "character 1 (the end): a recipe has at least one word"),
         (recipe("at prompt: snapkv"), "snapkv is a recipe with stages of its own; it stands first"),
@@ -209,6 +196,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (bytes_of_codes, "at least, 9KiB were allowed; drop tokens before they are coded"),
     ],
     UnmetNeed: [
+        (lambda: KVCache(tiny("gpt2"), "streaming(positions=slot)"), "the model has no rotary positions"),
         (recipe("streaming(positions=slot) > int4"), "needs raw keys, and int4 writes codes"),
         (recipe("streaming(positions=slot) > adaptive"), "equally many entries in every head"),
         (recipe(TWO_SETS), "layer needs sets:layer, which neither the model nor an earlier part"),

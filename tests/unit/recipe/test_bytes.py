@@ -16,7 +16,7 @@ from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import HOST_GIVES
 
 GEOMETRY = Geometry(4, 8, 4, 32, 32, torch.bfloat16, 32**-0.5)
-GIVES = HOST_GIVES | {"rope:static"}
+GIVES = HOST_GIVES | {"rope", "rope:static"}
 CHAINS = ["snapkv", "h2o", "expected(every=8)", "adakv", "weighted_random", "streaming"]
 CODES = ["", " > int4", " > kivi(2, group=32)", " > kivi(4, group=7, residual=20)"]
 
@@ -43,6 +43,8 @@ def test_shares_are_kept_and_used_up(chain: str, code: str, percent: float, seen
     def spent(tokens: int, residual: int) -> int:
         return cost.bytes(tokens, cost.raw(tokens, residual))
 
+    if plan.tokens == seen:
+        allowed += GEOMETRY.n_kv_heads * 4 * seen  # what follows one another needs no ordinals
     assert 1 <= plan.tokens <= seen
     if plan.tokens > 1:
         assert spent(plan.tokens, plan.residual) <= allowed
@@ -136,7 +138,7 @@ def test_at_least_one_token_stays() -> None:
 
 
 def test_a_code_alone_shrinks_its_residual_in_whole_groups() -> None:
-    free, tight = river("kivi(2, residual=100)"), river("kivi(2, residual=100) @ 25%")
+    free, tight = river("kivi(2, residual=100)"), river("kivi(2, residual=100) @ 22%")
     assert free.residual(2000, 2000) == 100
     assert [tight.residual(n, n) for n in (100, 1000, 2000, 3000, 40000)] == [0, 36, 68, 100, 100]
     cost = tight.costs[-1]
@@ -151,7 +153,7 @@ def test_a_number_of_bytes_that_does_not_hold_the_codes_says_the_least() -> None
     own = river("int4 @ 1MiB")
     assert own.residual(1000, 1000) == 32
     with pytest.raises(
-        ImpossibleBudget, match=r"int4 holds 2000 tokens in 1\.3MiB at least, 1MiB were allowed"
+        ImpossibleBudget, match=r"int4 holds 2000 tokens in 1\.2MiB at least, 1MiB were allowed"
     ):
         own.residual(2000, 2000)
 
@@ -174,8 +176,8 @@ def test_bytes_per_token() -> None:
     assert of("h2o") == pytest.approx(full / 5, rel=1e-3)
     assert of("snapkv > int4 @ 25%") == pytest.approx(full / 4, rel=1e-3)
     assert of("streaming @ 512tok") == of("streaming @ 1MiB") == 0
-    assert of("int4") == 4 * 4 * (2 * (16 + 4) + 4)
-    assert of("kivi") == 4 * 4 * (8 + 8 + 4 + 4 + 4)
+    assert of("int4") == 4 * 4 * 2 * (16 + 4)
+    assert of("kivi") == 4 * 4 * (8 + 8 + 4 + 4)
     assert of("knorm @ 50% on 2..") == pytest.approx(full * 3 / 4, rel=1e-3)
     assert of("every 64 in decode: knorm @ 10%") == full
     assert of("adakv > int8 @ 100%") == 4 * 4 * (2 * (32 + 4) + 4)

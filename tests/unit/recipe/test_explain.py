@@ -32,7 +32,7 @@ def test_rows_name_every_part_with_every_argument() -> None:
 
 def test_facts() -> None:
     facts = explain.facts(Recipe.parse("int4"), GEOMETRY)
-    assert facts["bytes per token"] == "704 of 2048 (34.4%)"
+    assert facts["bytes per token"] == "640 of 2048 (31.2%)"
     assert facts["needs"] == "keys, values" and facts["cites"] == "nothing"
     assert explain.facts(Recipe.parse("full"), GEOMETRY)["needs"] == "nothing"
 

@@ -35,7 +35,7 @@ VALUES = {"bits": 4, "group": 16, "residual": 9, "positions": "slot", "floor": 0
 @pytest.mark.parametrize("name", catalogue.recipes())
 def test_it_is_built_and_survives_text_and_json(name: str) -> None:
     recipe = Recipe.parse(name)
-    river = compose(recipe, GEOMETRY, HOST_GIVES | {"rope:static"})
+    river = compose(recipe, GEOMETRY, HOST_GIVES | {"rope", "rope:static"})
     assert recipe.name == name and river.at(3).angle == "absolute"
     assert Recipe.parse(str(recipe)) == Recipe.from_json(recipe.to_json()) == recipe
 
