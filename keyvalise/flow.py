@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import heads, protect
-from keyvalise.recipe.compose import LayerRiver
 from keyvalise.recipe.cuts import Due, cuts
+from keyvalise.recipe.river import LayerRiver
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer
 from keyvalise.store.roll import Roll, only, with_columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,14 +65,15 @@ def generate(
     text = inputs.documents(document or [])
     from keyvalise.cli.session import Session
 
-    loaded = inputs.model(model, device)
-    session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
-    begin = time.perf_counter()
-    session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
-    read_s = time.perf_counter() - begin
-    texts = _typed(asked, is_open) if chat else iter(asked)
+    with screen.status("reading"):
+        loaded = inputs.model(model, device)
+        session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
+        begin = time.perf_counter()
+        session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
+        read_s = time.perf_counter() - begin
     answers = []
-    for one, answer in session.converse(texts) if chat else session.ask(asked):
+    found = session.converse(_typed(asked, is_open)) if chat else session.ask(asked)
+    for one, answer in answering(found, screen, is_typed=is_open):
         answers.append({"question": one, "answer": answer})
         screen.remark(f"> {one}")
         screen.result(answer)
@@ -79,6 +81,19 @@ def generate(
     if json:
         screen.document({**facts, "answers": answers})
     screen.remark(bytes_line(facts))
+    screen.warn(*facts["notes"])
+
+
+def answering(
+    found: Iterator[tuple[str, str]], screen: Screen, *, is_typed: bool
+) -> Iterator[tuple[str, str]]:
+    """The same pairs, with a spinner while each is waited for, unless a person is typing meanwhile."""
+    while True:
+        with nullcontext() if is_typed else screen.status("answering"):
+            pair = next(found, None)
+        if pair is None:
+            return
+        yield pair
 
 
 def bytes_line(facts: dict[str, Any]) -> str:

@@ -35,9 +35,10 @@ def inspect_cache(
     from keyvalise.cli.generate import bytes_line
     from keyvalise.cli.session import Session
 
-    loaded = inputs.model(model, device)
-    session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
-    session.read(text, prefill_chunk=prefill_chunk, seed=seed)
+    with screen.status("reading"):
+        loaded = inputs.model(model, device)
+        session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
+        session.read(text, prefill_chunk=prefill_chunk, seed=seed)
     facts, kept = {**session.facts(), "model": model}, heads(session.cache)
     if json:
         screen.document({**facts, "kept": kept, "ledger": session.cache.ledger().to_dict()})
@@ -46,6 +47,7 @@ def inspect_cache(
     screen.table(*spread(kept), title="\ntokens per kv head")
     screen.remark("")
     screen.result(bytes_line(facts))
+    screen.warn(*facts["notes"])
 
 
 def heads(cache: KVCache) -> list[dict[str, Any]]:

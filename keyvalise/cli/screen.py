@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 WIDE = 160
@@ -50,9 +57,10 @@ class Screen:
         if not (self.json or self.quiet):
             self.out.print(text, markup=False, soft_wrap=True)
 
-    def warn(self, text: str) -> None:
-        """A line on stderr that is worth reading however quiet the command is."""
-        self.aside.print(f"keyvalise: {text}", markup=False, soft_wrap=True)
+    def warn(self, *texts: str) -> None:
+        """Lines on stderr that are worth reading however quiet the command is."""
+        for text in texts:
+            self.aside.print(f"keyvalise: {text}", markup=False, soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
         """A table for people; the first column is left-aligned, figures are right-aligned."""
@@ -64,6 +72,21 @@ class Screen:
         for row in rows:
             table.add_row(*row)
         self.out.print(table)
+
+    @contextmanager
+    def status(self, what: str) -> Iterator[None]:
+        """A spinner on stderr with the seconds that a step without countable parts takes."""
+        bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.aside,
+            transient=True,
+            disable=not self.has_progress,
+        )
+        with bar:
+            bar.add_task(what, total=None)
+            yield
 
     @contextmanager
     def progress(self, total: int, what: str) -> Iterator[Progress]:

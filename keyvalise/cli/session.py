@@ -36,6 +36,7 @@ class Session:
         inputs.fits(self.model, self.context.shape[1], longest, self.max_new_tokens if questions else 0)
         self.cache = answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options)
         self.nbytes, self.seen = self.cache.nbytes, self.cache.seen
+        self.notes = self.cache.ledger().notes
         self.share = self.nbytes / measure.full_bytes(self.cache)
 
     def ask(self, questions: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -66,4 +67,5 @@ class Session:
             "seen": self.seen,
             "nbytes": self.nbytes,
             "share": self.share,
+            "notes": self.notes,
         }

@@ -82,6 +82,12 @@ class MaskInfo:
     def base(self) -> Any:
         return None if self.make is None else self.make(**self.arguments)
 
+    def contiguous(self) -> Any:
+        """The mask the model had before: `generate` asks for it where a cache has a fixed size, as ours
+        never have.
+        """
+        return None if self.base is None else self.base.contiguous()
+
     def stretch(self, clock: tuple[int, ...]) -> Stretch:
         """Which of the new columns hold real tokens, for rows that have seen `clock` tokens."""
         leads = self._leads

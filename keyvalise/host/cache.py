@@ -55,7 +55,9 @@ class KVCache(Cache):
         seam = models.seam_of(model)
         geometry = Geometry.of(config, dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent")
         ropes = ropes_of(model, geometry, indices) if recipe.needs_rope else {}
-        self.shared = Shared(recipe, geometry, ropes, seam, model.dtype, prefill_chunk, seed)
+        self.shared = Shared(recipe, geometry, ropes, seam, model.dtype)
+        self.shared.first = min(indices, default=0)
+        self.shared.prefill_chunk, self.shared.seed = prefill_chunk, seed
         self.shared.kin.add(self)
         self._check(model, indices)
         kind = KVLayer if seam == "handle" else DenseLayer

@@ -21,7 +21,7 @@ from keyvalise.types.when import Span
 
 if TYPE_CHECKING:
     from keyvalise.host.shared import Shared
-    from keyvalise.recipe.compose import LayerRiver
+    from keyvalise.recipe.river import LayerRiver
 
 DRAFT_WINDOW = 64
 """Tokens at the end of a call that drafts may take back one by one."""
@@ -107,7 +107,7 @@ class MemoryLayer(CacheLayerMixin):
         """What the ledger should say of this layer beside its bytes."""
         if self.memory is None or self.river is None:
             return []
-        return self.river.crowded(self.memory)
+        return self.river.notes(self.memory)
 
     def took(self, call: Call, passed: flow.Passed, awaits_end: bool) -> None:
         """Remember the memory after a call, and while drafting also how to take the call back."""

@@ -56,7 +56,7 @@ class Ledger:
             counted.add(storage.data_ptr())
             key = (layer, kind, field, tier, storage.data_ptr() in others)
             lines[key] = lines.get(key, 0) + storage.nbytes()
-        layers = cache.shared.layers.items()
+        layers = list(cache.shared.layers.items())
         return Ledger(
             str(cache.recipe),
             cache.seen,

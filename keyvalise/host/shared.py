@@ -12,8 +12,9 @@ from torch import Tensor
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
 from keyvalise.host import model as models
-from keyvalise.recipe.compose import LayerRiver, compose
+from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
+from keyvalise.recipe.river import LayerRiver
 from keyvalise.types.data import Env, Stretch
 from keyvalise.types.errors import HostError, TornForward
 from keyvalise.types.geometry import Geometry, Rope
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 class Shared:
     """Settings of one cache, and the few facts about the call that all its layers must agree on.
 
-    layers    of the cache, which holds them; weak, so that a dropped cache is freed at once
+    layers    of the cache, which holds them; weak, so that a dropped cache is freed at once; first: the
+              lowest of their numbers
     kin       this cache and those forked from it, which may hold the same storages
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
               to see
@@ -39,6 +41,7 @@ class Shared:
     ropes: dict[int, Rope | None]
     seam: models.Seam = "handle"
     dtype: torch.dtype = torch.float32
+    first: int = 0
     prefill_chunk: int | None = None
     seed: int = 0
     prompt_columns: int | None = None
@@ -64,7 +67,7 @@ class Shared:
         """
         if torch.compiler.is_compiling() or is_compiled():
             raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
-        if index != next(iter(self.layers)):
+        if index != self.first:
             return
         columns = {layer.columns for layer in self.layers.values()}
         if len(columns) > 1:

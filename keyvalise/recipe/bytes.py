@@ -95,6 +95,11 @@ class Cost:
         """The most of `kept` entries that stay raw: the residual, or what does not fill a group."""
         return kept if self.code is None else min(kept, max(residual, self.group - 1))
 
+    def rest(self, seen: int, residual: int) -> int:
+        """How many of `seen` entries stay raw where none is dropped: whole groups leave, the oldest first."""
+        over = max(seen - residual, 0)
+        return seen - min(-(-over // self.group), seen // self.group) * self.group
+
     def plan(self, allowed: int, seen: int, groups: float = 0, *, in_prompt: bool = False) -> Plan:
         """The most tokens whose bytes are allowed, then the largest residual; at least one token.
 
@@ -188,7 +193,7 @@ def plan_code(cost: Cost, budget: Budget | None, layers: Layers, seen: int, tota
     allowed = allowed_bytes(budget, layers, cost.geometry, total)
 
     def spent(residual: int) -> int:
-        return cost.bytes(seen, cost.raw(seen, residual))
+        return cost.bytes(seen, cost.rest(seen, residual))
 
     residual = cost.residual(allowed, spent)
     least = spent(residual) * n_in(layers, cost.geometry)
@@ -198,6 +203,15 @@ def plan_code(cost: Cost, budget: Budget | None, layers: Layers, seen: int, tota
             "drop tokens before they are coded, or allow more"
         )
     return residual
+
+
+def overdrawn(cost: Cost, budget: Budget, layers: Layers, seen: int) -> float | None:
+    """The share in percent that `seen` tokens take at least, where a code alone cannot hold its budget yet:
+    what does not fill a group stays raw.
+    """
+    least = cost.bytes(seen, cost.rest(seen, 0))
+    is_over = least > allowed_bytes(budget, layers, cost.geometry, seen)
+    return 100 * least / (seen * cost.geometry.token_bytes) if is_over else None
 
 
 def least_share(cost: Cost) -> float:
@@ -228,7 +242,7 @@ def _held_in(recipe: Recipe, geometry: Geometry, layer: int, n: int) -> int:
         cost = cost_of(recipe, None, geometry, layer)
         if cost.code is None:
             return n * geometry.token_bytes
-        return cost.bytes(n, cost.raw(n, cost.code.residual if recipe.budget is None else 0))
+        return cost.bytes(n, cost.rest(n, cost.code.residual if recipe.budget is None else 0))
     cost = cost_of(recipe, stages[-1], geometry, layer)
     plan = min((plan_stage(cost, stage, n, n) for stage in stages), key=lambda plan: plan.tokens)
     kept = min(plan.tokens, n)

@@ -7,147 +7,16 @@ arguments, layers, positions and budgets. Whatever passes here does not fail lat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.object import Recipe
-from keyvalise.recipe.stage import Stage, observers
-from keyvalise.types.data import Memory
+from keyvalise.recipe.river import River
+from keyvalise.recipe.stage import Stage
 from keyvalise.types.errors import ImpossibleBudget, RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Encode, Observer
-from keyvalise.types.quantity import Budget, Layers, Share, count, plain
-from keyvalise.types.segment import Angle
-from keyvalise.types.when import AtPrompt
-
-
-@dataclass(frozen=True)
-class LayerRiver:
-    """What happens in one layer.
-
-    always, in_prompt    observers that outlive the prompt, and those that do not
-    """
-
-    stages: tuple[Stage, ...]
-    code: Encode | None
-    always: tuple[Observer, ...]
-    in_prompt: tuple[Observer, ...]
-    angle: Angle
-    budget: Budget | None
-    code_layers: Layers
-    costs: tuple[sizes.Cost, ...]
-
-    @property
-    def has_prompt_stages(self) -> bool:
-        """Whether a stage must know where the prompt ends."""
-        return any(isinstance(when, AtPrompt) for stage in self.stages for when in stage.when)
-
-    @property
-    def has_decode_stages(self) -> bool:
-        """Whether a stage can act while decoding."""
-        return any(stage.decodes for stage in self.stages)
-
-    @property
-    def has_cuts(self) -> bool:
-        """Whether a memory depends on where calls are cut."""
-        return bool(self.stages) or self.code is not None
-
-    @property
-    def is_tight(self) -> bool:
-        """Whether a code alone must hold a budget, so that nothing may lie around uncoded or unused."""
-        return self.code is not None and not self.stages and self.budget is not None
-
-    @cached_property
-    def is_quiet(self) -> bool:
-        """Whether decoding changes nothing but the tail, as long as nothing is coded."""
-        return not self.always and not self.has_decode_stages and not self.is_tight
-
-    def tokens(
-        self, stage: Stage, rows: Sequence[bool], memory: Memory, groups: Sequence[int] = ()
-    ) -> list[int]:
-        """Entries per kv head that a due stage leaves in every row; all where it is not the row's cut.
-
-        groups   of the code that live in every head of a row before the stage acts
-        """
-        clocks = zip(rows, memory.clock, memory.prompt, groups or [0] * len(rows), strict=True)
-        return [
-            self.plan(stage, seen, basis(stage.budget, seen, prompt), alive).tokens if mine else seen
-            for mine, seen, prompt, alive in clocks
-        ]
-
-    def residuals(
-        self, due: Sequence[tuple[Stage, Sequence[bool]]], memory: Memory, groups: Sequence[int]
-    ) -> list[int]:
-        """The most entries per kv head that may stay raw in every row, after the stages due have acted."""
-        clocks = list(zip(memory.clock, memory.prompt, strict=True))
-        residual = [self.residual(seen, prompt) for seen, prompt in clocks]
-        for stage, rows in due:
-            for row in (row for row, mine in enumerate(rows) if mine):
-                seen, prompt = clocks[row]
-                plan = self.plan(stage, seen, basis(stage.budget, seen, prompt), groups[row])
-                residual[row] = min(residual[row], plan.residual)
-        return residual
-
-    def crowded(self, memory: Memory) -> list[str]:
-        """A sentence for every stage that protects more than it may keep of the present memory."""
-        found = []
-        for stage in self.stages:
-            kept = min(self.tokens(stage, (True,) * len(memory.clock), memory))
-            guarded = sum(count(amount, kept) for amount in (stage.act.sinks, stage.act.recent))
-            if 0 < kept < min(guarded, *memory.clock):
-                found.append(
-                    f"{words.written(stage.act)} protects {guarded} tokens, the budget keeps {kept}: "
-                    "the first sinks stay, then the newest"
-                )
-        return found
-
-    def plan(self, stage: Stage, seen: int, total: int, groups: float = 0) -> sizes.Plan:
-        """What a stage keeps of `seen` tokens when a share is of `total`.
-
-        groups   of codes whose tokens share parameters: how many live in every head before the stage acts
-        """
-        for own, cost in zip(self.stages, self.costs, strict=False):
-            if own is stage:
-                return sizes.plan_stage(cost, stage, seen, total, groups)
-        raise ValueError("this stage belongs to another layer")
-
-    def residual(self, seen: int, prompt: int) -> int:
-        """The most entries per kv head that may stay raw after `seen` tokens, `prompt` of them a prompt's."""
-        if self.code is None:
-            return seen
-        if self.stages:
-            return self.code.residual
-        return sizes.plan_code(self.costs[-1], self.budget, self.code_layers, seen, max(seen, prompt))
-
-
-def basis(budget: Budget | None, seen: int, prompt: int) -> int:
-    """The tokens that a share is of: all seen, or of a prompt that is known to be longer; or the prompt's."""
-    if budget is not None and budget.of_prompt:
-        return prompt or seen
-    return max(seen, prompt)
-
-
-@dataclass(frozen=True)
-class River:
-    """A recipe that fits a model's shapes."""
-
-    recipe: Recipe
-    geometry: Geometry
-
-    def at(self, layer: int) -> LayerRiver:
-        """The river of one layer; a layer outside every range keeps everything raw."""
-        recipe = self.recipe
-        code = recipe.code if layer in recipe.code_layers else None
-        stages = tuple(s for s in recipe.stages if layer in s.layers and (code is not None or not s.is_idle))
-        always, in_prompt = observers(stages)
-        costs = tuple(sizes.cost_of(recipe, stage, self.geometry, layer) for stage in (*stages, None))
-        return LayerRiver(
-            stages, code, always, in_prompt, recipe.positions, recipe.budget, recipe.code_layers, costs
-        )
+from keyvalise.types.quantity import Budget, Layers, Share, plain
 
 
 def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:

@@ -64,11 +64,11 @@ class Tail:
 
     @property
     def keys(self) -> Tensor:
-        return self.arena.keys[:, :, : self.longest]
+        return self.arena.keys.narrow(2, 0, self.longest)
 
     @property
     def values(self) -> Tensor:
-        return self.arena.values[:, :, : self.longest]
+        return self.arena.values.narrow(2, 0, self.longest)
 
     @property
     def lengths(self) -> Tensor:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from keyvalise.recipe import catalogue
-from keyvalise.recipe.compose import River, compose
+from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
+from keyvalise.recipe.river import River
 from keyvalise.types.errors import BadArgument, ImpossibleBudget, RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import HOST_GIVES
