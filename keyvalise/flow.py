@@ -19,7 +19,7 @@ from keyvalise.ops import heads, protect
 from keyvalise.recipe.cuts import Due, cuts
 from keyvalise.recipe.river import LayerRiver
 from keyvalise.recipe.stage import Stage
-from keyvalise.store import layer
+from keyvalise.store import chosen, layer
 from keyvalise.store.roll import Roll, only, with_columns
 from keyvalise.types.data import Call, Env, Memory, Piece, Queries
 from keyvalise.types.part import Observer
@@ -132,7 +132,7 @@ def decide(memory: Memory, roll: Roll, due: tuple[Stage, tuple[bool, ...]], piec
     counts = stage.allocate.allocate(env, scores, guard, entries.lengths, budget)
     choice = stage.select.select(env, scores, counts, guard, entries, votes)
     choice, own = stage.act.act(env, entries, choice, scores, layer.owned(memory, stage.act.name))
-    return layer.keep(layer.owning(memory, stage.act.name, own), roll, choice, rows, bed.river.angle)
+    return chosen.keep(layer.owning(memory, stage.act.name, own, rows), roll, choice, rows, bed.river.angle)
 
 
 def settle(memory: Memory, due: Due, bed: Bed) -> Memory:

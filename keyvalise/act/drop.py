@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keyvalise.types.data import Choice, Entries, Env, Scores
+from keyvalise.types.data import Choice, Entries, Env, Scores, Sketch
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import arg
 from keyvalise.types.quantity import Amount
-from keyvalise.types.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
 class DropAct:
     """What was not chosen leaves the memory and its bytes are freed.
 
-    Shapes     the choice passes unchanged; no segments of its own
+    Shapes     the choice passes unchanged; no sketch
     Units      sinks, recent: tokens per kv head, or a share of the count that its stage keeps; always kept,
                and counted inside the budget
     Formula    positions=absolute reads a key at the token's own position; slot at its place among the stored
@@ -39,8 +38,8 @@ class DropAct:
     changes_keepers: ClassVar[bool] = False
 
     def act(
-        self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: tuple[Segment, ...]
-    ) -> tuple[Choice, tuple[Segment, ...]]:
+        self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: Sketch | None
+    ) -> tuple[Choice, Sketch | None]:
         return choice, own
 
     def cost(self, geometry: Geometry, seen: int, kept: int) -> int:

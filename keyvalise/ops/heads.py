@@ -37,13 +37,16 @@ def reduce(scores: Scores, geometry: Geometry, how: How = "mean") -> Scores:
 
     Shapes   values [B, Hq | H | 1, T] → [B, H | 1, T]; query head h belongs to kv head h // G
     """
-    values, n_heads = scores.values, geometry.n_kv_heads
-    if values.shape[1] in (1, n_heads):
+    n_heads = geometry.n_kv_heads
+    if scores.values.shape[1] in (1, n_heads):
         return scores
-    grouped = values.reshape(values.shape[0], n_heads, -1, values.shape[-1])
-    if how == "mean":
-        return scores.with_values(grouped.mean(2))
-    return Scores(grouped.amax(2), unsummed(scores.kind))
+
+    def over(values: Tensor) -> Tensor:
+        grouped = values.reshape(values.shape[0], n_heads, -1, values.shape[-1])
+        return grouped.mean(2) if how == "mean" else grouped.amax(2)
+
+    kind = scores.kind if how == "mean" else unsummed(scores.kind)
+    return Scores(over(scores.values), kind, None if scores.base is None else over(scores.base))
 
 
 def reduce_layer(scores: Scores, live: Tensor, how: How = "mean") -> Scores:

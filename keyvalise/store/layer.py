@@ -14,14 +14,15 @@ from torch import Tensor
 
 from keyvalise.ops import attend
 from keyvalise.store import flat
-from keyvalise.store.arena import Arena
+from keyvalise.store.chosen import keep, packed
 from keyvalise.store.coded import Coded, joined
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll, writable
+from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
-from keyvalise.types.data import Choice, Env, Memory, Partial, Piece, Queries, Stretch
+from keyvalise.types.data import Choice, Env, Memory, Partial, Piece, Queries, Sketch, Stretch
 from keyvalise.types.part import Encode
-from keyvalise.types.segment import Angle, Named, Segment, Writable
+from keyvalise.types.segment import Angle, Named, Segment
 
 
 def born(n_rows: int, frozen: tuple[Segment, ...] = ()) -> Memory:
@@ -88,83 +89,20 @@ def is_unread(memory: Memory) -> bool:
     return all(segment.frozen and segment.kind == "null" for segment in memory.segments)
 
 
-def owned(memory: Memory, act: str) -> tuple[Segment, ...]:
-    """The frozen segments that the act of this name made; they bear its name as their kind."""
-    return tuple(segment for segment in memory.segments if segment.frozen and segment.kind == act)
+def owned(memory: Memory, act: str) -> Sketch | None:
+    """What the act of this name remembers of its losers."""
+    mine = [s.sketch for s in memory.segments if isinstance(s, Sketched) and s.act == act]
+    return mine[0] if mine else None
 
 
-def owning(memory: Memory, act: str, own: tuple[Segment, ...]) -> Memory:
-    """The memory with `own` in place of what the act of this name made before."""
-    others = tuple(segment for segment in memory.segments if not (segment.frozen and segment.kind == act))
-    return replace(memory, segments=(*own, *others))
-
-
-def keep(
-    memory: Memory, roll: Roll, choice: Choice, rows: tuple[bool, ...], angle: Angle = "absolute"
-) -> Memory:
-    """In these rows only the chosen entries, in the others all; raw ones end up in one exactly fitting
-    segment.
-    """
-    frozen = tuple(segment for segment in memory.segments if segment.frozen)
-    if not all(rows):
-        choice = _in_rows(choice, roll.entries.live, rows)
-    keeps = roll.split(choice.keep & roll.entries.live, False)
-    adds = None if choice.add_logw is None else roll.split(choice.add_logw.float())
-    coded, raw = [], []
-    for i, segment in enumerate(roll.segments):
-        if isinstance(segment, Coded):
-            coded.append(segment.take(keeps[i]) if adds is None else _weighted(segment, keeps[i], adds[i]))
-        else:
-            run = segment.flat(keeps[i])  # type: ignore[attr-defined]
-            raw.append(run if adds is None else _add_logw(run, adds[i][keeps[i]]))
-    segments = [segment for segment in coded if segment is not None]
-    return replace(memory, segments=(*frozen, *segments, *packed(flat.join(raw), memory.clock, angle)))
-
-
-def _in_rows(choice: Choice, live: Tensor, rows: tuple[bool, ...]) -> Choice:
-    mine = torch.tensor(rows, device=live.device)[:, None, None]
-    add = None if choice.add_logw is None else choice.add_logw.masked_fill(~mine, 0)
-    return Choice(torch.where(mine, choice.keep, live), add)
-
-
-def _add_logw(run: flat.Flat, add: Tensor) -> flat.Flat:
-    return replace(run, logw=add if run.logw is None else run.logw + add)
-
-
-def _weighted(segment: Coded, keep: Tensor, add: Tensor) -> Coded | None:
-    taken = segment.take(keep)
-    if taken is None:
-        return None
-    return replace(taken, logw=add[keep] if taken.logw is None else taken.logw + add[keep])
-
-
-def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") -> tuple[Writable, ...]:
-    """A run as the leanest raw segment: a tail where all heads are equally long, else ragged; nothing if
-    empty. Heads that hold the same tokens share their ordinals; the newest ones, without a gap, need none.
-    """
-    n_rows, n_heads = run.shape
-    if not run.is_uniform:
-        return (Ragged.of(run, angle),)
-    n = run.counts[0]
-    if n == 0:
-        return ()
-    shape = (n_rows, n_heads, n)
-    arena = Arena(run.keys.view(*shape, -1), run.values.view(*shape, -1))
-    ordinals = run.ordinals.view(shape)
-    columns = {name: column.view(shape) for name, column in run.columns.items()}
-    logw = None if run.logw is None else run.logw.view(shape)
-    starts = tuple(seen - n for seen in clock)
-    head = ordinals if logw is not None or not _follow(ordinals, starts) else None
-    if head is not None and n_heads > 1 and bool((head == head[:, :1]).all()):
-        head = head[:, :1].clone()
-    return (Tail(arena, (n,) * n_rows, starts, head, logw, columns, angle),)
-
-
-def _follow(ordinals: Tensor, starts: tuple[int, ...]) -> bool:
-    """Whether the ordinals [B, H, n] of every row run from its start without a gap."""
-    first = torch.tensor(starts, dtype=ordinals.dtype, device=ordinals.device)[:, None, None]
-    run = torch.arange(ordinals.shape[-1], dtype=ordinals.dtype, device=ordinals.device)
-    return bool((ordinals == first + run).all())
+def owning(memory: Memory, act: str, own: Sketch | None, rows: tuple[bool, ...]) -> Memory:
+    """The memory with `own` in place of what the act of this name remembered before, in these rows."""
+    before = owned(memory, act)
+    if own is before:
+        return memory
+    others = [s for s in memory.segments if not (isinstance(s, Sketched) and s.act == act)]
+    mine = () if own is None else (Sketched.of(own, before, rows, act),)
+    return replace(memory, segments=(*mine, *others))
 
 
 def fitted(memory: Memory) -> Memory:

@@ -192,11 +192,12 @@ class Scores:
     """How much every entry matters: values [B, Hq | H | 1, T] float32, finite, −inf where it must go.
 
     "mass" is ≥ 0 and sums to 1 over the live entries of a head; "logit" is a pre-softmax score; "free" is
-    neither.
+    neither. `base` are the scores before values or projections weighed them, on the same axes, if they were.
     """
 
     values: Tensor
     kind: ScoreKind = "free"
+    base: Tensor | None = None
 
     def with_values(self, values: Tensor, kind: ScoreKind | None = None) -> Scores:
         return Scores(values, kind or self.kind)
@@ -204,10 +205,30 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which entries stay: keep bool [B, H, T], and what is added to their log-weights, float32 or None."""
+    """Which entries stay, and what becomes of them.
+
+    Shapes   keep bool [B, H, T]; add_logw float32 [B, H, T], added to their log-weights, or None
+             keys [B, H, T, D], values [B, H, T, Dv]: what raw keepers hold from now on, or None: the same.
+             Codes keep what is written in them.
+    """
 
     keep: Tensor
     add_logw: Tensor | None = None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What an act remembers of the losers: entries that are read like others and never judged.
+
+    Shapes   keys [B, H, M, D], values [B, H, M, Dv] in the stored dtype; logw float32 [B, H, M], −inf where
+             nothing stands
+    """
+
+    keys: Tensor
+    values: Tensor
+    logw: Tensor
 
 
 @dataclass(frozen=True)
@@ -216,7 +237,8 @@ class Env:
 
     Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing.
     `prompt` holds the tokens every row had seen at its latest prompt end, `spans` the ordinals (first, end)
-    that a name marks in every row, `fixed` the tensors of assets.
+    that a name marks in every row, `fixed` the tensors of assets, `weights` those of the layer itself that
+    a part needs ("o_proj": [Hq, Dv, E]).
     """
 
     layer: int
@@ -225,6 +247,7 @@ class Env:
     seed: int = 0
     prompt: tuple[int, ...] = ()
     fixed: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
     spans: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 

@@ -13,11 +13,10 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
-from keyvalise.types.data import Choice, Entries, Env, Piece, Scores
+from keyvalise.types.data import Choice, Entries, Env, Piece, Scores, Sketch
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.quantity import Amount, Share
-from keyvalise.types.segment import Segment
 
 Room = Literal["score", "rescore", "allocate", "select", "act", "encode"]
 ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "encode")
@@ -186,7 +185,7 @@ class Select(Part, Protocol):
 
 
 class Act(Part, Protocol):
-    """What happens to the losers. `own` are the frozen segments it made earlier; it returns the new ones."""
+    """What happens to the losers. `own` is what it remembers of earlier ones; it returns the new sketch."""
 
     changes_keepers: ClassVar[bool]
 
@@ -196,8 +195,8 @@ class Act(Part, Protocol):
     def recent(self) -> Amount: ...
 
     def act(
-        self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: tuple[Segment, ...]
-    ) -> tuple[Choice, tuple[Segment, ...]]: ...
+        self, env: Env, entries: Entries, choice: Choice, scores: Scores, own: Sketch | None
+    ) -> tuple[Choice, Sketch | None]: ...
 
     def cost(self, geometry: Geometry, seen: int, kept: int) -> int:
         """Bytes in one layer beyond the kept entries."""
