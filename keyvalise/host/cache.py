@@ -17,7 +17,7 @@ from keyvalise.host import model as models
 from keyvalise.host.dense import DenseLayer
 from keyvalise.host.handle import KVLayer
 from keyvalise.host.layer import MemoryLayer
-from keyvalise.host.shared import Shared, ropes_of
+from keyvalise.host.shared import Shared
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.store import layer as store
@@ -34,7 +34,8 @@ class KVCache(Cache):
                     after each
     seed            of the draws that random parts make
 
-    Raises   RecipeError where the recipe cannot be built; UnsupportedModel where the model cannot serve it
+    Raises   RecipeError where the recipe cannot be built; UnsupportedModel where the model cannot serve it;
+             AssetError where a profile or trained part is missing or another model's
     """
 
     def __init__(
@@ -54,9 +55,7 @@ class KVCache(Cache):
         config = models.text_config(model)
         seam = models.seam_of(model)
         geometry = Geometry.of(config, dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent")
-        ropes = ropes_of(model, geometry, indices) if recipe.needs_rope else {}
-        self.shared = Shared(recipe, geometry, ropes, seam, model.dtype)
-        self.shared.first = min(indices, default=0)
+        self.shared = Shared.of(model, recipe, geometry, indices, seam, len(layers))
         self.shared.prefill_chunk, self.shared.seed = prefill_chunk, seed
         self.shared.kin.add(self)
         self._check(model, indices)

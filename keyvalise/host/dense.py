@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from keyvalise import flow
-from keyvalise.host.layer import MemoryLayer
+from keyvalise.host.layer import Draft, MemoryLayer
 from keyvalise.store import layer as store
 from keyvalise.store.roll import Roll
-from keyvalise.types.data import Call, Piece, Stretch
+from keyvalise.types.data import Call, Memory, Piece, Stretch
 from keyvalise.types.errors import HostError
 
 if TYPE_CHECKING:
@@ -51,6 +51,12 @@ class DenseLayer(MemoryLayer):
         awaits_end = self.awaits_end(is_prompt, width)
         if self.shared.is_drafting and self.river.has_decode_stages:
             raise HostError("recipes that drop while decoding cannot take drafts back on this model")
+        end = self.shared.prompt_columns
+        if end is not None and self.columns < end < self.columns + width and self.river.has_prompt_stages:
+            raise HostError(
+                "this model attends before a recipe can drop, and the prompt ends inside a forward; "
+                "let a forward end with the prompt"
+            )
         piece = Piece(key_states, key_states, value_states, stretch, is_prompt)
         call = Call(piece, self.spans(stretch, is_prompt))
         grown = store.append(self.memory, piece, self.env.geometry.dtype, self.river.angle)
@@ -73,12 +79,22 @@ class DenseLayer(MemoryLayer):
         return self.columns + query_length, 0
 
     def crop(self, tokens_to_remove: int) -> None:
-        if self.draft is None or not self.draft.awaits_end:
-            # What a draft brought has not been acted on yet, so taking it back only shortens the tail.
-            if tokens_to_remove and self.waiting is not None and self.waiting[0].piece.is_prompt:
+        if self.draft is None or (tokens_to_remove and not self.draft.awaits_end):
+            # What was brought has not been acted on yet, so taking it back only shortens the tail.
+            if self.draft is None and tokens_to_remove and self.waiting and self.waiting[0].piece.is_prompt:
                 self.settle()
             self.waiting = None
         MemoryLayer.crop(self, tokens_to_remove)
+
+    def _taken_back(self, draft: Draft, accepted: int) -> Memory:
+        """The value before the draft and what was accepted, on which nothing has acted yet."""
+        if draft.awaits_end or not accepted:
+            return MemoryLayer._taken_back(self, draft, accepted)
+        assert self.env is not None and self.river is not None
+        self.columns, piece = draft.columns, draft.call.piece.cut(0, accepted)
+        self.waiting = Call(piece, self.spans(piece.stretch, piece.is_prompt)), False
+        before = draft.before if self.shared.is_forked else store.reclaimed(draft.before)
+        return store.append(before, piece, self.env.geometry.dtype, self.river.angle)
 
 
 def install(model: Any, cache_type: type[KVCache]) -> None:

@@ -110,6 +110,28 @@ def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:
     )
 
 
+OUTPUT = ("o_proj", "out_proj", "dense", "c_proj")
+"""What attention modules call the projection of their output."""
+
+
+def weights_of(model: Any, layer: int, names: tuple[str, ...], geometry: Geometry) -> dict[str, Tensor]:
+    """The weights of one layer that parts ask for, as views; what cannot be recognised is left out.
+
+    Shapes   "o_proj" [Hq, Dv, E]
+    """
+    if "o_proj" not in names:
+        return {}
+    module = next(found for found in attention_modules(model) if found.layer_idx == layer)
+    projection = next((getattr(module, name) for name in OUTPUT if getattr(module, name, None)), None)
+    weight = getattr(projection, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+        return {}
+    inner = geometry.n_query_heads * geometry.value_dim
+    # transformers' Conv1D holds [in, out], a linear layer [out, in].
+    rows = weight.detach() if type(projection).__name__ == "Conv1D" else weight.detach().t()
+    return {"o_proj": rows.unflatten(0, (-1, geometry.value_dim))} if rows.shape[0] == inner else {}
+
+
 def _rotary_module(model: Any) -> torch.nn.Module | None:
     for name, module in model.named_modules():
         if name.endswith("rotary_emb") and any("inv_freq" in key for key, _ in module.named_buffers()):

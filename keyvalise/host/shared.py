@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
+from keyvalise.host import assets
 from keyvalise.host import model as models
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
@@ -31,6 +32,7 @@ class Shared:
 
     layers    of the cache, which holds them; weak, so that a dropped cache is freed at once; first: the
               lowest of their numbers
+    fixed     tensors of assets by name;  weights: of the model, by layer and name
     kin       this cache and those forked from it, which may hold the same storages
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
               to see
@@ -44,6 +46,8 @@ class Shared:
     first: int = 0
     prefill_chunk: int | None = None
     seed: int = 0
+    fixed: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     prompt_columns: int | None = None
     is_drafting: bool = False
     is_forked: bool = False
@@ -52,13 +56,33 @@ class Shared:
     kin: weakref.WeakSet[KVCache] = field(default_factory=weakref.WeakSet)
     layers: weakref.WeakValueDictionary[int, MemoryLayer] = field(default_factory=weakref.WeakValueDictionary)
 
+    @staticmethod
+    def of(
+        model: Any,
+        recipe: Recipe,
+        geometry: Geometry,
+        indices: tuple[int, ...],
+        seam: models.Seam,
+        n_layers: int,
+    ) -> Shared:
+        """The settings of a new cache, with what the recipe's parts ask of the model and of assets."""
+        shared = Shared(recipe, geometry, {}, seam, model.dtype, first=min(indices, default=0))
+        if recipe.needs_rope:
+            shared.ropes = {index: models.rope_of(model, geometry, index) for index in indices}
+        if recipe.weights:
+            shared.weights = {i: models.weights_of(model, i, recipe.weights, geometry) for i in indices}
+        shared.fixed = assets.of(recipe.assets, model, geometry, indices, n_layers)
+        return shared
+
     def gives(self) -> frozenset[str]:
         """What this host offers to parts."""
         if self.seam != "handle":
             return frozenset({"keys", "values"})
         ropes = [rope for rope in self.ropes.values() if rope is not None]
         turns = {"rope"} if ropes else set()
-        return HOST_GIVES | turns | ({"rope:static"} if all(rope.is_static for rope in ropes) else set())
+        own = {f"weight:{name}" for weights in self.weights.values() for name in weights}
+        is_static = all(rope.is_static for rope in ropes)
+        return HOST_GIVES | own | turns | ({"rope:static"} if is_static else set())
 
     def enter(self, index: int) -> None:
         """Called before a layer takes a call in.
@@ -95,7 +119,8 @@ class Shared:
         rope = self.ropes.get(index)
         if rope is not None:
             rope = replace(rope, frequencies=rope.frequencies.to(query.device))
-        return Env(layer=number, geometry=geometry, rope=rope, seed=self.seed), river
+        own = self.weights.get(index, {})
+        return Env(number, geometry, rope, self.seed, fixed=self.fixed, weights=own), river
 
     def is_prompt(self, columns: int, width: int) -> bool:
         """Whether a call that begins behind `columns` belongs to a prompt."""
@@ -117,8 +142,3 @@ def is_compiled() -> bool:
     then runs eagerly, so that only the frame's own evaluator still tells.
     """
     return get_eval_frame_callback() not in (None, False)
-
-
-def ropes_of(model: Any, geometry: Geometry, layers: tuple[int, ...]) -> dict[int, Rope | None]:
-    """Rotary data of every handled layer."""
-    return {index: models.rope_of(model, geometry, index) for index in layers}

@@ -17,6 +17,7 @@ from keyvalise.recipe import text as texts
 from keyvalise.recipe.stage import Stage
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Encode
+from keyvalise.types.part import assets as part_assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.segment import Angle
 
@@ -81,6 +82,17 @@ class Recipe:
         """How stored keys are turned when they are read: by their own position, or by their slot."""
         angles = {getattr(stage.act, "positions", "absolute") for stage in self.stages}
         return "slot" if "slot" in angles else "absolute"
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """The names of all assets that its parts name, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part_assets(part)))
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The model's own weights that its parts read, such as "o_proj"."""
+        needs = sorted(set().union(*(part.needs for part in self.parts)))
+        return tuple(need.removeprefix("weight:") for need in needs if need.startswith("weight:"))
 
     @property
     def needs_rope(self) -> bool:

@@ -164,6 +164,9 @@ def _value(tokens: Tokens) -> words.Value:
     if token.kind == "word":
         tokens.next += 1
         return {"true": True, "false": False}.get(token.text, token.text)
+    if token.kind == "string":
+        tokens.next += 1
+        return token.text
     number = tokens.pop("number", "a number, a percentage or a word").text
     if tokens.take("%"):
         return Share(float(number))

@@ -11,13 +11,13 @@ from typing import NoReturn
 from keyvalise.types.errors import RecipeError
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?)|(?P<word>[A-Za-z_]\w*)|(?P<sign>\.\.|::|[>;:,()=@%])|(?P<bad>\S))"
+    r"\s*(?:(?P<number>-?\d+(?:\.\d+)?)|(?P<word>[A-Za-z_]\w*)|'(?P<string>[^']*)'|(?P<sign>\.\.|::|[>;:,()=@%])|(?P<bad>\S))"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """kind: number, word, sign, bad or end; `begin` and `end` are places in the text."""
+    """kind: number, word, string, sign, bad or end; `begin` and `end` are places in the text."""
 
     kind: str
     text: str

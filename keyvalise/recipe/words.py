@@ -102,6 +102,8 @@ def spoken(value: Value) -> str:
     """A value as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str) and not value.isidentifier():
+        return f"'{value}'"
     return plain(value) if isinstance(value, float) else str(value)
 
 

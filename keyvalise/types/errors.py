@@ -10,6 +10,7 @@
     │   ├── UnsupportedModel
     │   └── TornForward                  the previous forward stopped half way
     └── InputError (ValueError)          a document, a file, a tensor or an option of the user
+        └── AssetError                   a profile or trained part that is missing, damaged or another model's
 
 Inner parts raise the short fact; whoever knows the place adds it with `at`.
 """
@@ -71,3 +72,7 @@ class TornForward(HostError):
 
 class InputError(KeyvaliseError, ValueError):
     """A user's document, file, tensor or option cannot be used."""
+
+
+class AssetError(InputError):
+    """A profile or a trained part is missing, damaged, or made for another model."""

@@ -59,6 +59,19 @@ def arg(
     )
 
 
+def asset(default: str, doc: str) -> Any:
+    """A field that names an asset: a file, or one that is kept for the model under this name; the part finds
+    its tensors in `env.fixed` under the same name.
+    """
+    return dataclasses.field(default=default, metadata={"asset": True, "doc": doc})
+
+
+def assets(part: Any) -> tuple[str, ...]:
+    """The names of the assets that a part names."""
+    fields = [field for field in dataclasses.fields(part) if field.metadata.get("asset")]
+    return tuple(getattr(part, field.name) for field in fields)
+
+
 def allowed(field: dataclasses.Field[Any]) -> str:
     """The range of a field in words."""
     meta = field.metadata

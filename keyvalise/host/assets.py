@@ -1,0 +1,131 @@
+"""Assets for a model: found by file or by name, checked against its shapes, cut to its handled layers.
+
+An asset that is kept for a model lies under the model's fingerprint, in the package or in the user's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from keyvalise.store import profile
+from keyvalise.store.asset import Asset
+from keyvalise.types.errors import AssetError
+from keyvalise.types.geometry import Geometry
+
+SHIPPED = Path(__file__).parents[1] / "assets"
+VARIABLE = "KEYVALISE_HOME"
+"""Environment variable: the user's folder, ~/.cache/keyvalise by default."""
+
+SAMPLES = 64
+"""Numbers of every weight whose signs go into a fingerprint."""
+
+
+def home() -> Path:
+    """The user's folder of assets."""
+    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "keyvalise") / "assets"
+
+
+def fingerprint(model: Any) -> str:
+    """Twelve hexadecimal digits of a model's kind, its shapes, and the signs of a sample of its weights.
+
+    Signs alone, so that a copy in 16 bits is the same model.
+    """
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, weight in sorted(model.state_dict().items()):
+        flat = weight.detach().flatten()
+        places = torch.linspace(0, flat.numel() - 1, min(SAMPLES, flat.numel()), device=flat.device).long()
+        digest.update(json.dumps([name, list(weight.shape)]).encode())
+        digest.update(bytes(flat[places].signbit().byte().tolist()))
+    return digest.hexdigest()[:12]
+
+
+def folders(model: Any) -> tuple[Path, Path]:
+    """Where assets of a model lie: the user's own first, then the shipped ones."""
+    mark = fingerprint(model)
+    return home() / mark, SHIPPED / mark
+
+
+def find(name: str, model: Any) -> Path:
+    """The file of an asset: a path as it is, or a name under which it is kept for this model.
+
+    Raises   AssetError where there is none, with the way to make one
+    """
+    if Path(name).is_file():
+        return Path(name)
+    kept = folders(model)
+    for folder in kept:
+        if (folder / f"{name}.safetensors").is_file():
+            return folder / f"{name}.safetensors"
+    known = sorted({path.stem for folder in kept for path in folder.glob("*.safetensors")})
+    raise AssetError(
+        f"no asset {name!r} for this {type(model).__name__}; kept for it: {', '.join(known) or 'none'}; "
+        "measure one with `keyvalise profile`, or name a file"
+    )
+
+
+def of(
+    names: tuple[str, ...], model: Any, geometry: Geometry, indices: tuple[int, ...], n_layers: int
+) -> dict[str, Mapping[str, Tensor]]:
+    """name → tensors of every asset, on the model's device, layers first and only the handled ones.
+
+    Raises   AssetError where one is missing, damaged, or of another shape than the model
+    """
+    found: dict[str, Mapping[str, Tensor]] = {}
+    for name in names:
+        path = find(name, model)
+        made = profile.read(path)
+        _check(path, made, model)
+        found[name] = {
+            key: _cut(path, key, tensor, made, geometry, n_layers)[list(indices)].to(model.device)
+            if key in ("heads", "layers")
+            else tensor.to(model.device)
+            for key, tensor in made.tensors.items()
+        }
+    return found
+
+
+def _check(path: Path, made: Asset, model: Any) -> None:
+    """An asset that says for which model it was made is for that model only."""
+    mark = made.header.get("model")
+    if mark is not None and mark != fingerprint(model):
+        raise AssetError(
+            f"the asset {path} was made for the model {mark}, "
+            f"this {type(model).__name__} is {fingerprint(model)}"
+        )
+
+
+def _cut(path: Path, key: str, tensor: Tensor, made: Asset, geometry: Geometry, n_layers: int) -> Tensor:
+    """The tensor with the model's own shape [L] or [L, Hq | H]."""
+    shape = tuple(tensor.shape)
+    heads = {geometry.n_query_heads, geometry.n_kv_heads}
+    if made.header.get("form") == "sets":
+        return _padded(path, tensor, n_layers, geometry.n_kv_heads)
+    if key == "layers" and shape == (n_layers,):
+        return tensor
+    if key == "heads" and shape[0] == n_layers and shape[1] in heads:
+        return tensor
+    has = f"{n_layers} layers of {geometry.n_query_heads} query and {geometry.n_kv_heads} kv heads"
+    if key == "heads" and shape[1] == n_layers and shape[0] in heads:
+        raise AssetError(f"the profile {path} has heads where layers belong; turn its rows into columns")
+    holds = f"{shape[0]} layers" + (f" of {shape[1]} heads" if key == "heads" else "")
+    raise AssetError(f"the profile {path} is of another model: it holds {holds}, the model has {has}")
+
+
+def _padded(path: Path, sets: Tensor, n_layers: int, n_heads: int) -> Tensor:
+    """Sets of heads name only members: what they do not name is no member."""
+    if sets.shape[0] > n_layers or sets.shape[1] > n_heads:
+        raise AssetError(
+            f"the profile {path} names layer {sets.shape[0] - 1} and head {sets.shape[1] - 1}; the model has "
+            f"{n_layers} layers of {n_heads} kv heads"
+        )
+    padded = torch.zeros(n_layers, n_heads)
+    padded[: sets.shape[0], : sets.shape[1]] = sets
+    return padded
