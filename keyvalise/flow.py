@@ -2,9 +2,10 @@
 
     append → attend → observe → decide → settle
 
-A call is cut into pieces where stages act; every piece runs down the river once. A memory is a value: nothing
-that is given is changed. This page knows the order of things; it knows no tensor mathematics (`ops/`), no
-representation (`store/`), no method, no model and no file.
+A call is cut into pieces where stages act; every piece runs down the river once. Deciding is `decide.py`'s
+business; stages that look at all layers wait for the last and act where the rivers meet (`confluence.py`).
+A memory is a value: nothing that is given is changed. This page knows the order of things; it knows no tensor
+mathematics (`ops/`), no representation (`store/`), no method, no model and no file.
 """
 
 from __future__ import annotations
@@ -15,42 +16,39 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from keyvalise.ops import heads, protect
+from keyvalise import decide
 from keyvalise.recipe.cuts import Due, cuts
-from keyvalise.recipe.river import LayerRiver
+from keyvalise.recipe.river import Bed, LayerRiver
 from keyvalise.recipe.stage import Stage
-from keyvalise.store import chosen, layer
+from keyvalise.store import layer
 from keyvalise.store.roll import Roll, only, with_columns
 from keyvalise.types.data import Call, Env, Memory, Piece, Queries
 from keyvalise.types.part import Observer
 
 
 @dataclass(frozen=True)
-class Bed:
-    """What one layer's river flows in: its part of the recipe, and its surroundings."""
-
-    river: LayerRiver
-    env: Env
-
-
-@dataclass(frozen=True)
 class Passed:
-    """out [B, Hq, S, Dv] float32; the memory after the call; and the value after every piece."""
+    """out [B, Hq, S, Dv] float32; the memory after the call; the value after every piece; the stages due that
+    wait for other layers.
+    """
 
     out: Tensor
     memory: Memory
     values: tuple[tuple[Memory, Piece], ...]
+    parked: Due = ()
 
 
 def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
     """Take a whole call down the river."""
-    values = []
+    values, parked = [], dict[Stage, tuple[bool, ...]]()
     for piece, due in pieces(call, bed.river):
         memory, piece = meet(memory, piece, call if piece is call.piece else None, bed)
+        parked |= {stage: rows for stage, rows in due if stage.scope == "model"}
         memory = commit(memory, piece, due, call, bed)
         values.append((memory, piece))
     outs = [piece.out for _, piece in values if piece.out is not None]
-    return Passed(outs[0] if len(outs) == 1 else torch.cat(outs, 2), memory, tuple(values))
+    out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+    return Passed(out, memory, tuple(values), tuple(parked.items()))
 
 
 def late(memory: Memory, call: Call, bed: Bed) -> Memory:
@@ -92,14 +90,15 @@ def commit(memory: Memory, piece: Piece, due: Due, call: Call, bed: Bed) -> Memo
         memory = replace(memory, prompt=tuple(max(seen, span.total) for seen, span in ends))
     observers = bed.river.always + (bed.river.in_prompt if piece.is_prompt else ())
     if observers or due:
-        bed = replace(bed, env=replace(bed.env, prompt=memory.prompt))
+        bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
         memory, roll = observe(memory, piece, observers, bed.env)
         for stage, rows in due:
-            memory = decide(memory, roll, (stage, rows), piece, bed)
-            roll = Roll.of(memory)
-        if piece.is_prompt and memory.prompt == memory.clock:
-            memory = only(memory, roll, bed.river.always)
-    return settle(memory, due, bed)
+            if stage.scope == "layer":
+                memory = decide.now(memory, roll, (stage, rows), piece, bed)
+                roll = Roll.of(memory)
+    if any(stage.scope == "model" for stage, _ in due):
+        return memory
+    return settle(memory, due, piece, bed)
 
 
 def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: Env) -> tuple[Memory, Roll]:
@@ -115,28 +114,13 @@ def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: 
     return with_columns(replace(memory, stats=stats), roll, columns)
 
 
-def decide(memory: Memory, roll: Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed) -> Memory:
-    """score → rescore → protect → allocate → select → act, in the rows whose cut it is."""
-    (stage, rows), env, entries = due, bed.env, roll.entries
-    tokens = bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
-    if all(seen <= n for seen, n in zip(memory.clock, tokens, strict=True)):
-        return memory
-    scores = stage.score.score(env, entries, memory.stats, piece)
-    for rescorer in stage.rescorers:
-        scores = rescorer.rescore(env, scores, entries, memory.stats, piece)
-    votes, scores = scores, heads.reduce(scores, env.geometry)
-    guard = protect.mask(
-        entries.ordinals, memory.clock, tokens, sinks=stage.act.sinks, recent=stage.act.recent
-    )
-    budget = torch.tensor(tokens, device=guard.device) * env.geometry.n_kv_heads
-    counts = stage.allocate.allocate(env, scores, guard, entries.lengths, budget)
-    choice = stage.select.select(env, scores, counts, guard, entries, votes)
-    choice, own = stage.act.act(env, entries, choice, scores, layer.owned(memory, stage.act.name))
-    return chosen.keep(layer.owning(memory, stage.act.name, own, rows), roll, choice, rows, bed.river.angle)
-
-
-def settle(memory: Memory, due: Due, bed: Bed) -> Memory:
-    """Code what lies far enough behind; after a decision, hold nothing that the budget does not allow."""
+def settle(memory: Memory, due: Due, piece: Piece, bed: Bed) -> Memory:
+    """Forget what only the prompt needed, code what lies far enough behind; after a decision, hold nothing
+    that the budget does not allow.
+    """
+    has_watched = bool(bed.river.in_prompt or bed.river.always)
+    if piece.is_prompt and has_watched and memory.prompt == memory.clock:
+        memory = only(memory, Roll.of(memory), bed.river.always)
     if bed.river.code is not None:
         residual = bed.river.residuals(due, memory, layer.live_groups(memory))
         memory = layer.settle(

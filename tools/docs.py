@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import results
+from tools import families, results
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "encode")
@@ -60,7 +60,12 @@ def fenced(text: str) -> list[str]:
     return ["```text", *text.splitlines(), "```", ""]
 
 
-PAGES = {"parts.md": parts_page, "recipes.md": recipes_page, "results.md": results.results_page}
+PAGES = {
+    "parts.md": parts_page,
+    "recipes.md": recipes_page,
+    "results.md": results.results_page,
+    "families.md": families.page,
+}
 README = DOCS.parent / "README.md"
 
 

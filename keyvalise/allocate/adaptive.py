@@ -30,7 +30,8 @@ class AdaptiveAllocate:
     Reduces to uniform for floor = 1 or one head; for floor = 0 the kept score is the largest possible
     Differs    the floor is guaranteed (each head's own best come first), not blended into the result, and
                counts protected entries; an entry of score −inf raises no count; equal scores go to the lower
-               head
+               head. Where values or projections weighed the scores, heads compete by what they were before:
+               so in CriticalKV's adaptive form, for attention is on one scale over the heads, lengths are not
     Paper      Feng et al. 2024, arXiv 2407.11550           Confidence  official code
     """
 
@@ -48,7 +49,7 @@ class AdaptiveAllocate:
         slots = torch.arange(protect.shape[-1], device=protect.device)
         live = slots < lengths[..., None]
         held = (protect & live).sum(-1)
-        rivals = torch.where(live & ~protect, scores.values, -math.inf)
+        rivals = torch.where(live & ~protect, self._compared(scores), -math.inf)
         caps = held + (rivals > -math.inf).sum(-1)
         total = torch.minimum(budget, caps.sum(-1))
         sure = torch.maximum((budget.double() * self.floor + 1e-9).long(), held.sum(-1))
@@ -59,3 +60,6 @@ class AdaptiveAllocate:
         places = torch.arange(order.shape[-1], device=order.device)
         is_won = places < (total - floors.sum(-1))[:, None]
         return floors.scatter_add(1, order // max(1, slots.numel()), is_won.long())
+
+    def _compared(self, scores: Scores) -> Tensor:
+        return scores.values if scores.base is None else scores.base

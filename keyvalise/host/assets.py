@@ -54,16 +54,16 @@ def folders(model: Any) -> tuple[Path, Path]:
 
 
 def find(name: str, model: Any) -> Path:
-    """The file of an asset: a path as it is, or a name under which it is kept for this model.
+    """The file of an asset: one that is kept for this model under a plain name, or a path as it is.
 
     Raises   AssetError where there is none, with the way to make one
     """
-    if Path(name).is_file():
-        return Path(name)
     kept = folders(model)
-    for folder in kept:
+    for folder in kept if name.isidentifier() else ():
         if (folder / f"{name}.safetensors").is_file():
             return folder / f"{name}.safetensors"
+    if name and Path(name).expanduser().is_file():
+        return Path(name).expanduser()
     known = sorted({path.stem for folder in kept for path in folder.glob("*.safetensors")})
     raise AssetError(
         f"no asset {name!r} for this {type(model).__name__}; kept for it: {', '.join(known) or 'none'}; "
@@ -72,28 +72,34 @@ def find(name: str, model: Any) -> Path:
 
 
 def of(
-    names: tuple[str, ...], model: Any, geometry: Geometry, indices: tuple[int, ...], n_layers: int
+    wanted: tuple[tuple[str, str | None], ...],
+    model: Any,
+    geometry: Geometry,
+    indices: tuple[int, ...],
+    n_layers: int,
 ) -> dict[str, Mapping[str, Tensor]]:
     """name → tensors of every asset, on the model's device, layers first and only the handled ones.
 
-    Raises   AssetError where one is missing, damaged, or of another shape than the model
+    wanted   (name, kind); kind None: any
+
+    Raises   AssetError where one is missing, damaged, of another kind, or of another shape than the model
     """
     found: dict[str, Mapping[str, Tensor]] = {}
-    for name in names:
+    for name, kind in wanted:
         path = find(name, model)
         made = profile.read(path)
-        _check(path, made, model)
+        _check(path, made, kind, model)
         found[name] = {
-            key: _cut(path, key, tensor, made, geometry, n_layers)[list(indices)].to(model.device)
-            if key in ("heads", "layers")
-            else tensor.to(model.device)
-            for key, tensor in made.tensors.items()
+            key: (tensor[list(indices)] if key in ("heads", "layers") else tensor).to(model.device)
+            for key, tensor in _fitted(path, made, geometry, n_layers).items()
         }
     return found
 
 
-def _check(path: Path, made: Asset, model: Any) -> None:
-    """An asset that says for which model it was made is for that model only."""
+def _check(path: Path, made: Asset, kind: str | None, model: Any) -> None:
+    """An asset is of the kind a part asks for, and of this model where it says for which it was made."""
+    if kind is not None and made.kind != kind:
+        raise AssetError(f"the asset {path} is of the kind {made.kind}, a part asks for {kind}")
     mark = made.header.get("model")
     if mark is not None and mark != fingerprint(model):
         raise AssetError(
@@ -102,21 +108,27 @@ def _check(path: Path, made: Asset, model: Any) -> None:
         )
 
 
-def _cut(path: Path, key: str, tensor: Tensor, made: Asset, geometry: Geometry, n_layers: int) -> Tensor:
-    """The tensor with the model's own shape [L] or [L, Hq | H]."""
-    shape = tuple(tensor.shape)
-    heads = {geometry.n_query_heads, geometry.n_kv_heads}
+def _fitted(path: Path, made: Asset, geometry: Geometry, n_layers: int) -> Mapping[str, Tensor]:
+    """The tensors of an asset, where what is per layer [L] or per head [L, Hq | H] has the model's shape."""
     if made.header.get("form") == "sets":
-        return _padded(path, tensor, n_layers, geometry.n_kv_heads)
-    if key == "layers" and shape == (n_layers,):
-        return tensor
-    if key == "heads" and shape[0] == n_layers and shape[1] in heads:
-        return tensor
-    has = f"{n_layers} layers of {geometry.n_query_heads} query and {geometry.n_kv_heads} kv heads"
-    if key == "heads" and shape[1] == n_layers and shape[0] in heads:
-        raise AssetError(f"the profile {path} has heads where layers belong; turn its rows into columns")
-    holds = f"{shape[0]} layers" + (f" of {shape[1]} heads" if key == "heads" else "")
-    raise AssetError(f"the profile {path} is of another model: it holds {holds}, the model has {has}")
+        return {"heads": _padded(path, made.tensors["heads"], n_layers, geometry.n_kv_heads)}
+    by = {"q": (geometry.n_query_heads,), "kv": (geometry.n_kv_heads,)}
+    kind = str(made.header.get("granularity"))
+    heads = by.get(kind, (geometry.n_query_heads, geometry.n_kv_heads))
+    wanted = {"layers": {(n_layers,)}, "heads": {(n_layers, n) for n in heads}}
+    for key, tensor in made.tensors.items():
+        shape = tuple(tensor.shape)
+        if shape in wanted.get(key, {shape}):
+            continue
+        if shape[::-1] in wanted[key]:
+            raise AssetError(f"the profile {path} has heads where layers belong; turn its rows into columns")
+        word = {"q": "query ", "kv": "kv "}.get(kind, "")
+        holds = f"{shape[0]} layers" + (f" of {shape[1]} {word}heads" if key == "heads" else "")
+        raise AssetError(
+            f"the profile {path} is of another model: it holds {holds}, the model has {n_layers} layers of "
+            f"{geometry.n_query_heads} query and {geometry.n_kv_heads} kv heads"
+        )
+    return made.tensors
 
 
 def _padded(path: Path, sets: Tensor, n_layers: int, n_heads: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from keyvalise.host import attention, dense, ledger
+from keyvalise.host import attention, dense, hooks, ledger, taps
 from keyvalise.host import model as models
 from keyvalise.host.dense import DenseLayer
 from keyvalise.host.handle import KVLayer
@@ -65,6 +65,7 @@ class KVCache(Cache):
         Cache.__init__(self, layers=layers)
         if seam == "handle":
             attention.switch(config)
+            taps.install(model, recipe.taps, KVCache)
         elif seam == "latent":
             dense.install(model, KVCache)
 
@@ -207,4 +208,4 @@ class KVCache(Cache):
 def detach(model: Any) -> None:
     """Name the attention again that the model had before its first KVCache."""
     attention.unswitch(models.text_config(model))
-    dense.uninstall(model)
+    hooks.uninstall(model)

@@ -7,14 +7,13 @@ lays our own 4D mask over the call; it looks for our cache in the call and touch
 
 from __future__ import annotations
 
-import inspect
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from keyvalise import flow
+from keyvalise.host import hooks
 from keyvalise.host.layer import Draft, MemoryLayer
 from keyvalise.store import layer as store
 from keyvalise.store.roll import Roll
@@ -23,8 +22,6 @@ from keyvalise.types.errors import HostError
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
-
-_hooks: weakref.WeakKeyDictionary[torch.nn.Module, list[Any]] = weakref.WeakKeyDictionary()
 
 
 class DenseLayer(MemoryLayer):
@@ -99,34 +96,13 @@ class DenseLayer(MemoryLayer):
 
 def install(model: Any, cache_type: type[KVCache]) -> None:
     """Lay our mask over calls that carry our cache, and settle the cache when they end."""
-    trunk = model.base_model
-    if trunk in _hooks:
-        return
-    signature = inspect.signature(trunk.forward)
-
-    def before(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        call = signature.bind_partial(*args, **kwargs).arguments
-        cache = call.get("past_key_values")
-        if not isinstance(cache, cache_type):
-            return None
-        mask = cache.dense_mask(call)
-        return args, {**kwargs, "attention_mask": mask}
-
-    def after(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        cache = signature.bind_partial(*args, **kwargs).arguments.get("past_key_values")
-        if isinstance(cache, cache_type):
-            cache.settle()
-
-    _hooks[trunk] = [
-        trunk.register_forward_pre_hook(before, with_kwargs=True),
-        trunk.register_forward_hook(after, with_kwargs=True),
-    ]
-
-
-def uninstall(model: Any) -> None:
-    """Remove the hooks."""
-    for hook in _hooks.pop(model.base_model, ()):
-        hook.remove()
+    hooks.install(
+        model,
+        "mask",
+        cache_type,
+        lambda cache, call: {"attention_mask": cache.dense_mask(call)},
+        lambda cache, output: cache.settle(),
+    )
 
 
 def laid_mask(lengths: tuple[int, ...], stretch: Stretch, dtype: torch.dtype) -> Tensor:

@@ -36,6 +36,7 @@ class KVLayer(MemoryLayer):
             if answer is not None:
                 out, self.memory = answer
                 self.columns += 1
+                self._show(seam)
                 return out.to(seam.query.dtype).transpose(1, 2)
         if len(self.memory.clock) != seam.query.shape[0]:
             raise HostError(
@@ -48,7 +49,12 @@ class KVLayer(MemoryLayer):
         call, awaits_end = self._call(seam, mask, self.memory)
         passed = flow.advance(self.memory, call, self.bed())
         self.took(call, passed, awaits_end)
+        self._show(seam)
         return passed.out.to(seam.query.dtype).transpose(1, 2)
+
+    def _show(self, seam: Seam) -> None:
+        if self.shared.watch is not None and self.memory is not None:
+            self.shared.watch(self.index, seam.query, self.memory)
 
     def _is_quiet(self, mask: MaskInfo) -> bool:
         """Whether one more token changes nothing but the tail: nobody observes, decides or codes at it."""
@@ -82,5 +88,5 @@ class KVLayer(MemoryLayer):
             careful = max(
                 width - DRAFT_WINDOW, (self.shared.prompt_end(self.columns, width) or 0) - self.columns
             )
-        piece = Piece(seam.query, seam.keys, seam.values, stretch, is_prompt)
+        piece = Piece(seam.query, seam.keys, seam.values, stretch, is_prompt, taps=dict(self.shared.taps))
         return Call(piece, self.spans(stretch, is_prompt), seam.native, careful), awaits_end

@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from keyvalise import flow
+from keyvalise.confluence import Parked
+from keyvalise.recipe.river import Bed
 from keyvalise.store import layer as store
 from keyvalise.types.data import Call, Env, Memory, Piece, Stretch
 from keyvalise.types.errors import HostError
@@ -77,17 +79,17 @@ class MemoryLayer(CacheLayerMixin):
         self.memory, self.env, self.river = memory, env, river
         self.is_initialized = True
 
-    def bed(self) -> flow.Bed:
+    def bed(self) -> Bed:
         """The river's bed for the next call; spans are turned from columns into ordinals."""
         assert self.river is not None and self.env is not None and self.memory is not None
         if not self.shared.spans:
-            return flow.Bed(self.river, self.env)
+            return Bed(self.river, self.env)
         pads = [self.columns - seen for seen in self.memory.clock]
         spans = {
             name: tuple((max(first - pad, 0), max(end - pad, 0)) for pad in pads)
             for name, (first, end) in self.shared.spans.items()
         }
-        return flow.Bed(self.river, replace(self.env, spans=spans))
+        return Bed(self.river, replace(self.env, spans=spans))
 
     def take_over(self, keys: Tensor, values: Tensor) -> None:
         """Start from keys [B, H, T, D] and values [B, H, T, Dv] that another cache has held, as a whole
@@ -111,7 +113,11 @@ class MemoryLayer(CacheLayerMixin):
 
     def took(self, call: Call, passed: flow.Passed, awaits_end: bool) -> None:
         """Remember the memory after a call, and while drafting also how to take the call back."""
-        assert self.memory is not None
+        assert self.memory is not None and self.river is not None
+        if self.shared.is_drafting and (passed.parked or (awaits_end and self.river.has_joint_stages)):
+            raise HostError(
+                "a stage that looks at all layers cannot take drafts back; read the prompt before drafting"
+            )
         if self.shared.is_drafting:
             ends = itertools.accumulate(piece.stretch.width for _, piece in passed.values)
             values = tuple((value, end) for (value, _), end in zip(passed.values, ends, strict=True))
@@ -119,6 +125,9 @@ class MemoryLayer(CacheLayerMixin):
             self.draft = Draft(self.memory, self.columns, replace(call, native=None), values, out)
         self.memory = passed.memory
         self.columns += call.piece.stretch.width
+        if passed.parked:
+            parked = Parked(passed.memory, passed.values[-1][1], passed.parked, self.bed())
+            self.shared.park(self.index, parked)
 
     def awaits_end(self, is_prompt: bool, width: int) -> bool:
         """Whether a drafting call mixes a prompt with drafts, so that only the next crop tells the prompt's

@@ -91,6 +91,8 @@ def entries_in(memory: Any) -> int:
 
 def walk(cache: KVCache) -> Iterator[tuple[int, str, str, str, Tensor]]:
     """(layer, segment kind, field, tier, tensor) of everything the cache can reach."""
+    for tensor in (*cache.shared.states.values(), *cache.shared.taps.values()):
+        yield cache.shared.first, "model", "states", tensor.device.type, tensor
     for i, layer in enumerate(cache.layers):
         if i in cache.shared.layers:
             if layer.memory is not None:

@@ -117,19 +117,32 @@ OUTPUT = ("o_proj", "out_proj", "dense", "c_proj")
 def weights_of(model: Any, layer: int, names: tuple[str, ...], geometry: Geometry) -> dict[str, Tensor]:
     """The weights of one layer that parts ask for, as views; what cannot be recognised is left out.
 
-    Shapes   "o_proj" [Hq, Dv, E]
+    Shapes   "o_proj" [Hq, Dv, E];  "unembed" [V, E], the same in every layer
     """
-    if "o_proj" not in names:
-        return {}
+    found = {"o_proj": _output(model, layer, geometry) if "o_proj" in names else None}
+    if "unembed" in names:
+        found["unembed"] = _plain(model.get_output_embeddings())
+    return {name: weight for name, weight in found.items() if weight is not None}
+
+
+def _output(model: Any, layer: int, geometry: Geometry) -> Tensor | None:
     module = next(found for found in attention_modules(model) if found.layer_idx == layer)
     projection = next((getattr(module, name) for name in OUTPUT if getattr(module, name, None)), None)
-    weight = getattr(projection, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
-        return {}
-    inner = geometry.n_query_heads * geometry.value_dim
+    weight = _plain(projection)
+    if weight is None:
+        return None
     # transformers' Conv1D holds [in, out], a linear layer [out, in].
-    rows = weight.detach() if type(projection).__name__ == "Conv1D" else weight.detach().t()
-    return {"o_proj": rows.unflatten(0, (-1, geometry.value_dim))} if rows.shape[0] == inner else {}
+    rows = weight if type(projection).__name__ == "Conv1D" else weight.t()
+    inner = geometry.n_query_heads * geometry.value_dim
+    return rows.unflatten(0, (-1, geometry.value_dim)) if rows.shape[0] == inner else None
+
+
+def _plain(module: Any) -> Tensor | None:
+    """A module's weight [a, b] of floating-point numbers, or None where it is stored in another way."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+        return None
+    return weight.detach()
 
 
 def _rotary_module(model: Any) -> torch.nn.Module | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
+from keyvalise import confluence
+from keyvalise.confluence import Parked
 from keyvalise.host import assets
 from keyvalise.host import model as models
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.river import LayerRiver
-from keyvalise.types.data import Env, Stretch
+from keyvalise.types.data import Env, Memory, Stretch
 from keyvalise.types.errors import HostError, TornForward
 from keyvalise.types.geometry import Geometry, Rope
-from keyvalise.types.part import HOST_GIVES
+from keyvalise.types.part import HOST_GIVES, TAPS
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
@@ -34,6 +36,10 @@ class Shared:
               lowest of their numbers
     fixed     tensors of assets by name;  weights: of the model, by layer and name
     kin       this cache and those forked from it, which may hold the same storages
+    fixed     tensors of assets by name;  weights: of the model, by layer and name
+    taps      of the call that is going on;  states: of all calls of the prompt so far
+    watch     is shown every layer's number, queries and memory after every call, for inspection
+    waiting   layers whose stages look at all layers
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
               to see
     """
@@ -48,8 +54,12 @@ class Shared:
     seed: int = 0
     fixed: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     weights: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    taps: dict[str, Tensor] = field(default_factory=dict)
+    states: dict[str, Tensor] = field(default_factory=dict)
+    waiting: dict[int, Parked] = field(default_factory=dict)
     prompt_columns: int | None = None
     is_drafting: bool = False
+    watch: Callable[[int, Tensor, Memory], None] | None = None
     is_forked: bool = False
     stretch: Stretch | None = None
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -82,7 +92,7 @@ class Shared:
         turns = {"rope"} if ropes else set()
         own = {f"weight:{name}" for weights in self.weights.values() for name in weights}
         is_static = all(rope.is_static for rope in ropes)
-        return HOST_GIVES | own | turns | ({"rope:static"} if is_static else set())
+        return HOST_GIVES | TAPS | own | turns | ({"rope:static"} if is_static else set())
 
     def enter(self, index: int) -> None:
         """Called before a layer takes a call in.
@@ -93,12 +103,31 @@ class Shared:
             raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
         if index != self.first:
             return
+        self.waiting.clear()
         columns = {layer.columns for layer in self.layers.values()}
         if len(columns) > 1:
             raise TornForward(
                 f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} "
                 "tokens; make a new cache"
             )
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The taps that the recipe's parts want."""
+        return self.recipe.taps
+
+    def park(self, index: int, parked: Parked) -> None:
+        """Let a layer wait for the others; the last sets all going, unless the final states are awaited."""
+        self.waiting[index] = parked
+        if index == max(self.layers) and "hidden:final" not in self.wanted:
+            self.join()
+
+    def join(self) -> None:
+        """Let the stages act that look at all layers."""
+        parked, self.waiting = self.waiting, {}
+        memories = confluence.meet(list(parked.values()), self.states)
+        for index, memory in zip(parked, memories, strict=True):
+            self.layers[index].memory = memory
 
     def layer(
         self, index: int, query: Tensor, keys: Tensor, values: Tensor, options: Mapping[str, Any]

@@ -40,6 +40,21 @@ def per_entry(env: Env, part: str, entries: Entries) -> Tensor:
     return uniform(env.seed, part, env.layer, heads, entries.ordinals)
 
 
+def per_pair(env: Env, part: str, heads: Tensor, queries: Tensor, entries: Tensor) -> Tensor:
+    """One draw in (0, 1) per query head, query and entry of a layer; neither end is ever drawn.
+
+    Shapes   query heads int [H, G], ordinals of queries int [B, S] and of entries int [B, H, T]
+             → float32 [B, H, G, S, T]
+    Formula  u = (mix(mix(mix(key + (head + 1)·c) + (query + 1)·c) + (entry + 1)·c) / 2^64, cut to 23 bits,
+             + 2^−24)
+    Cost     Hq·S·T time; three int64 temporaries of the result's size
+    """
+    per_head = _mix((heads.long() + 1) * _STEP + _key(env.seed, part, env.layer))
+    per_query = _mix((queries.long()[:, None, None] + 1) * _STEP + per_head[:, :, None])
+    words = _mix((entries.long()[:, :, None, None] + 1) * _STEP + per_query[..., None])
+    return (_logical_shift(words, 41).float() + 0.5) * 2.0**-23
+
+
 def _key(seed: int, part: str, layer: int) -> int:
     digest = hashlib.blake2b(f"{seed}|{part}|{layer}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)

@@ -8,15 +8,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """One paper; `authors` in BibTeX's own form, `arxiv` its identifier there."""
+    """One paper; `authors` in BibTeX's own form, `arxiv` its identifier there, or where else it appeared."""
 
     authors: str
     title: str
     year: int
-    arxiv: str
+    arxiv: str = ""
+    venue: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it is found, in the words of an essay."""
+        return f"arXiv {self.arxiv}" if self.arxiv else self.venue
 
 
 PAPERS: Mapping[str, Paper] = {
+    "fei2025ehpc": Paper(
+        "Fei, Weizhi and Niu, Xueyan and Xie, Guoqing and Liu, Yingqing and Bai, Bo and Han, Wei",
+        "Efficient Prompt Compression with Evaluator Heads for Long-Context Transformer Inference",
+        2025,
+        "2501.12959",
+    ),
+    "abbasi2024normxlogit": Paper(
+        "Abbasi, Sina and Modarres, Mohammad Reza and Pilehvar, Mohammad Taher",
+        "{NormXLogit}: The Head-on-Top Never Lies",
+        2024,
+        "2411.16252",
+    ),
     "xiao2023streaming": Paper(
         "Xiao, Guangxuan and Tian, Yuandong and Chen, Beidi and Han, Song and Lewis, Mike",
         "Efficient Streaming Language Models with Attention Sinks",
@@ -78,6 +96,75 @@ PAPERS: Mapping[str, Paper] = {
         2024,
         "2407.11550",
     ),
+    "guo2024vatp": Paper(
+        "Guo, Zhiyu and Kamigaito, Hidetaka and Watanabe, Taro",
+        "Attention Score is not All You Need for Token Importance Indicator in {KV} Cache Reduction: "
+        "Value Also Matters",
+        2024,
+        "2406.12335",
+    ),
+    "goel2025caote": Paper(
+        "Goel, Raghavv and Park, Junyoung and Gagrani, Mukul and Jones, Dalton and Morse, Matthew "
+        "and Langston, Harper and Lee, Mingu and Lott, Chris",
+        "{CAOTE}: {KV} Caching through Attention Output Error based Token Eviction",
+        2025,
+        "2504.14051",
+    ),
+    "feng2025criticalkv": Paper(
+        "Feng, Yuan and Lv, Junlin and Cao, Yukun and Xie, Xike and Zhou, S. Kevin",
+        "Identify Critical {KV} Cache in {LLM} Inference from an Output Perturbation Perspective",
+        2025,
+        "2502.03805",
+    ),
+    "adnan2024keyformer": Paper(
+        "Adnan, Muhammad and Arunkumar, Akhil and Jain, Gaurav and Nair, Prashant J. and Soloveychik, Ilya "
+        "and Kamath, Purushotham",
+        "Keyformer: {KV} Cache Reduction through Key Tokens Selection for Efficient Generative Inference",
+        2024,
+        "2403.09054",
+    ),
+    "fu2024headkv": Paper(
+        "Fu, Yu and Cai, Zefan and Asi, Abedelkadir and Xiong, Wayne and Dong, Yue and Xiao, Wen",
+        "Not All Heads Matter: A Head-Level {KV} Cache Compression Method with Integrated Retrieval and "
+        "Reasoning",
+        2024,
+        "2410.19258",
+    ),
+    "lin2025compresskv": Paper(
+        "Lin, Xiaolin and Wang, Jingcun and Kondrateva, Olga and Shi, Yiyu and Li, Bing "
+        "and Zhang, Grace Li",
+        "{CompressKV}: Semantic Retrieval Heads Know What Tokens are Not Important Before Generation",
+        2025,
+        "2508.02401",
+    ),
+    "wang2024prefixkv": Paper(
+        "Wang, Ao and Chen, Hui and Tan, Jianchao and Zhang, Kefeng and Cai, Xunliang and Lin, Zijia "
+        "and Han, Jungong and Ding, Guiguang",
+        "{PrefixKV}: Adaptive Prefix {KV} Cache is What Vision Instruction-Following Models Need for "
+        "Efficient Generation",
+        2024,
+        "2412.03409",
+    ),
+    "xiao2024duo": Paper(
+        "Xiao, Guangxuan and Tang, Jiaming and Zuo, Jingwei and Guo, Junxian and Yang, Shang "
+        "and Tang, Haotian and Fu, Yao and Han, Song",
+        "{DuoAttention}: Efficient Long-Context {LLM} Inference with Retrieval and Streaming Heads",
+        2024,
+        "2410.10819",
+    ),
+    "du2025rlkv": Paper(
+        "Du, Wenjie and Jiang, Li and Tao, Keda and Liu, Xue and Wang, Huan",
+        "Which Heads Matter for Reasoning? {RL}-Guided {KV} Cache Compression",
+        2025,
+        "2510.08525",
+    ),
+    "tang2024razor": Paper(
+        "Tang, Hanlin and Lin, Yang and Lin, Jing and Han, Qingsen and Hong, Shikuan and Yao, Yiwu "
+        "and Wang, Gongyi",
+        "{RazorAttention}: Efficient {KV} Cache Compression Through Retrieval Heads",
+        2024,
+        "2407.15891",
+    ),
     "liu2024kivi": Paper(
         "Liu, Zirui and Yuan, Jiayi and Jin, Hongye and Zhong, Shaochen and Xu, Zhaozhuo "
         "and Braverman, Vladimir and Chen, Beidi and Hu, Xia",
@@ -91,6 +178,33 @@ PAPERS: Mapping[str, Paper] = {
         2025,
         "2502.07861",
     ),
+    "jha2025kvcrush": Paper(
+        "Jha, Gopi Krishna and Gobriel, Sameh and Talamanova, Liubov and Kozlov, Alexander and Jain, Nilesh",
+        "{KVCrush}: Key Value Cache Size-Reduction Using Similarity in Head-Behaviour",
+        2025,
+        "2503.00022",
+    ),
+    "li2024ems": Paper(
+        "Li, Yingxin and Li, Ye and Meng, Yuan and Ma, Xinzhu and Geng, Zihan and Xia, Shutao and Wang, Zhi",
+        "{EMS}: Adaptive Evict-then-Merge Strategy for Head-wise {KV} Cache Compression Based on "
+        "Global-Local Importance",
+        2024,
+        "2412.08521",
+    ),
+    "liu2024elastic": Paper(
+        "Liu, Zuyan and Liu, Benlin and Wang, Jiahui and Dong, Yuhao and Chen, Guangyi and Rao, Yongming "
+        "and Krishna, Ranjay and Lu, Jiwen",
+        "Efficient Inference of Vision Instruction-Following Models with Elastic Cache",
+        2024,
+        "2407.18121",
+    ),
+    "zhang2024cam": Paper(
+        "Zhang, Yuxin and Du, Yuxuan and Luo, Gen and Zhong, Yunshan and Zhang, Zhenyu and Liu, Shiwei "
+        "and Ji, Rongrong",
+        "{CaM}: Cache Merging for Memory-efficient {LLMs} Inference",
+        2024,
+        venue="PMLR 235",
+    ),
 }
 
 
@@ -101,7 +215,9 @@ def entry(key: str) -> str:
         f"author = {{{paper.authors}}}",
         f"title = {{{paper.title}}}",
         f"year = {{{paper.year}}}",
-        f"eprint = {{{paper.arxiv}}}",
-        "archivePrefix = {arXiv}",
     ]
+    if paper.arxiv:
+        lines += [f"eprint = {{{paper.arxiv}}}", "archivePrefix = {arXiv}"]
+    else:
+        lines.append(f"howpublished = {{{paper.venue}}}")
     return f"@misc{{{key},\n  " + ",\n  ".join(lines) + "\n}"

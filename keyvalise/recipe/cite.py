@@ -1,16 +1,19 @@
 """What a recipe owes to whom.
 
-A published system counts as used when all parts that make it up are there, whatever their arguments; a part
-that belongs to none of those is owed to the smallest system that has it. What everybody uses owes nothing.
+A published system counts as used when all parts that make it up are there, with its profiles, whatever their
+other arguments; a part that belongs to none of those is owed to the smallest system that has it. What
+everybody uses owes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keyvalise.recipe import bibliography, catalogue, text
 from keyvalise.recipe.stage import Fields
+from keyvalise.types.part import assets
 
 if TYPE_CHECKING:
     from keyvalise.recipe.object import Recipe
@@ -26,7 +29,7 @@ def bibtex(recipe: Recipe) -> str:
 
 def keys(recipe: Recipe) -> tuple[str, ...]:
     """Keys of the bibliography, each once."""
-    own = frozenset(part.name for part in recipe.parts) - COMMON
+    own = _ideas(recipe.parts)
     systems = signatures()
     used = [name for name, parts in systems.items() if parts and parts <= own]
     for part in sorted(own - frozenset().union(*(systems[name] for name in used))):
@@ -42,7 +45,13 @@ def signatures() -> dict[str, frozenset[str]]:
     found = {}
     for name in catalogue.recipes():
         fields = text.parse(catalogue.recipe(name).text) if catalogue.recipe(name).text else Fields()
-        parts = {part.name for stage in fields.stages for part in stage.parts}
-        parts |= {fields.code.name} if fields.code is not None else set()
-        found[name] = frozenset(parts) - COMMON
+        parts = [part for stage in fields.stages for part in stage.parts]
+        found[name] = _ideas([*parts, *([] if fields.code is None else [fields.code])])
     return found
+
+
+def _ideas(parts: Iterable[Any]) -> frozenset[str]:
+    """The names of parts, and with them those of their profiles, in which some systems alone differ."""
+    found = {part.name: assets(part) for part in parts if part.name not in COMMON}
+    profiles = {f"{name} by {profile}" for name, named in found.items() for profile, _ in named}
+    return frozenset(found) | profiles

@@ -57,7 +57,7 @@ def _meet(part: Any, have: frozenset[str]) -> None:
     if not missing:
         return
     need = missing[0]
-    givers = [name for name in catalogue.parts() if need in catalogue.part(name).gives]
+    givers = [name for name in catalogue.parts() if need in catalogue.part(name)().gives]
     nearest = (
         f"the nearest part that gives it is {givers[0]}" if givers else "no part gives it, only a model can"
     )
@@ -65,6 +65,8 @@ def _meet(part: Any, have: frozenset[str]) -> None:
 
 
 def _check_layers(layers: Layers, geometry: Geometry) -> None:
+    if layers.step < 1:
+        raise RecipeError(f"'on {layers}' goes no step; write ::1 or more")
     if sizes.n_in(layers, geometry) == 0:
         raise RecipeError(f"'on {layers}' names no layer; the model has layers 0 to {geometry.n_layers - 1}")
 

@@ -151,4 +151,5 @@ class Draft:
             else:
                 stages.append(step.stage())
         budget = None if stages else self.budget
-        return Fields(tuple(stages), self.code, self.code_layers, budget, self.name)
+        code_layers = ALL_LAYERS if self.code is None else self.code_layers
+        return Fields(tuple(stages), self.code, code_layers, budget, self.name)

@@ -66,13 +66,15 @@ def read(data: str | Mapping[str, Any]) -> Fields:
         None if code is None else _in_rooms([code], ("encode",))["encode"],
         _text(Layers.parse, data.get("code_layers", "..")),
         None if data.get("budget") is None else _text(Budget.parse, data["budget"]),
-        data.get("name"),
+        None if data.get("name") is None else _text(str, data["name"]),
     )
 
 
 def _read_stage(data: Any) -> Stage:
-    if not isinstance(data, Mapping) or not {"when", "parts"} <= data.keys():
-        raise RecipeError(f"a stage in JSON is an object with 'when' and 'parts', got {data!r}")
+    if not isinstance(data, Mapping) or not all(isinstance(data.get(key), list) for key in ("when", "parts")):
+        raise RecipeError(f"a stage in JSON is an object with lists under 'when' and 'parts', got {data!r}")
+    if not data["when"]:
+        raise RecipeError("a stage in JSON says at least once when it acts")
     parts = _in_rooms(data["parts"], ROOMS[:-1])
     missing = {"score", "allocate", "select", "act"} - parts.keys()
     if missing:

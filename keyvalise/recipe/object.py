@@ -16,7 +16,7 @@ from keyvalise.recipe import cite, explain, json
 from keyvalise.recipe import text as texts
 from keyvalise.recipe.stage import Stage
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Encode
+from keyvalise.types.part import TAPS, Encode
 from keyvalise.types.part import assets as part_assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.segment import Angle
@@ -84,9 +84,14 @@ class Recipe:
         return "slot" if "slot" in angles else "absolute"
 
     @property
-    def assets(self) -> tuple[str, ...]:
-        """The names of all assets that its parts name, each once."""
-        return tuple(dict.fromkeys(name for part in self.parts for name in part_assets(part)))
+    def assets(self) -> tuple[tuple[str, str | None], ...]:
+        """(name, kind) of all assets that its parts name, each once."""
+        return tuple(dict.fromkeys(named for part in self.parts for named in part_assets(part)))
+
+    @property
+    def taps(self) -> frozenset[str]:
+        """What its parts want to know beside queries, keys and values."""
+        return TAPS & frozenset().union(*(part.needs for part in self.parts))
 
     @property
     def weights(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import words
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.stage import Stage, observers
-from keyvalise.types.data import Memory
+from keyvalise.types.data import Env, Memory
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Encode, Observer
 from keyvalise.types.quantity import Budget, Layers, count, plain
@@ -41,6 +41,11 @@ class LayerRiver:
     def has_prompt_stages(self) -> bool:
         """Whether a stage must know where the prompt ends."""
         return any(isinstance(when, AtPrompt) for stage in self.stages for when in stage.when)
+
+    @property
+    def has_joint_stages(self) -> bool:
+        """Whether a stage looks at all layers."""
+        return any(stage.scope == "model" for stage in self.stages)
 
     @property
     def has_decode_stages(self) -> bool:
@@ -142,6 +147,14 @@ def basis(budget: Budget | None, seen: int, prompt: int) -> int:
     if budget is not None and budget.of_prompt:
         return prompt or seen
     return max(seen, prompt)
+
+
+@dataclass(frozen=True)
+class Bed:
+    """What one layer's river flows in: its part of the recipe, and its surroundings."""
+
+    river: LayerRiver
+    env: Env
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Knows parts by their protocols only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keyvalise.types.part import Act, Allocate, Encode, Observer, Rescore, Score, Select
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
@@ -36,6 +36,11 @@ class Stage:
         """Whether raw entries never have to leave: the budget is the full cache."""
         budget = self.budget
         return budget is not None and budget.unit == "%" and budget.amount == 100 and not budget.of_prompt
+
+    @property
+    def scope(self) -> Literal["layer", "model"]:
+        """Whether it decides in every layer for itself, or once a call for all."""
+        return "model" if any(getattr(part, "scope", "layer") == "model" for part in self.parts) else "layer"
 
     @property
     def decodes(self) -> bool:

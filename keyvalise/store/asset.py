@@ -28,7 +28,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Asset:
-    """kind: heads, layers, retaining, …;  header: what it was made for and from, plain JSON."""
+    """kind: heads, layers, dropped, retaining, …;  header: what it was made for and from, plain JSON."""
 
     kind: str
     tensors: Mapping[str, Tensor]
@@ -43,13 +43,24 @@ def write(path: Path, asset: Asset) -> None:
     header = {"version": VERSION, "kind": asset.kind, **asset.header}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in asset.tensors.items()}
     data = save(tensors, {KEY: json.dumps(header, sort_keys=True)})
+    draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".asset-", delete=False) as file:
+            draft = file.name
             file.write(data)
-        os.replace(file.name, path)
+        os.replace(draft, path)
     except OSError as error:
+        if draft is not None:
+            Path(draft).unlink(missing_ok=True)
         raise AssetError(f"cannot write the asset {path}: {error.strerror or error}") from None
+
+
+def is_asset(data: bytes) -> bool:
+    """Whether bytes begin as a safetensors file does: eight bytes of a length, of which the last is zero,
+    then a brace.
+    """
+    return data[7:9] == b"\0{"
 
 
 def read(path: Path) -> Asset:
@@ -72,8 +83,9 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     try:
         size = int.from_bytes(data[:8], "little")
         header: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][KEY])
-    except (ValueError, KeyError, TypeError):
-        raise AssetError(f"{path} is no asset of this library") from None
-    if header.pop("version", None) != VERSION:
-        raise AssetError(f"the asset {path} is of another version than {VERSION}")
+        version = header.pop("version")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AssetError(f"{path} is no asset of this library, or its beginning is damaged") from None
+    if version != VERSION:
+        raise AssetError(f"the asset {path} has version {version}; this library reads version {VERSION}")
     return header

@@ -36,7 +36,7 @@ def keep(
             run = _rewritten(segment.flat(keeps[i]), keeps[i], roll, i, choice)  # type: ignore[attr-defined]
             raw.append(run if adds is None else _add_logw(run, adds[i][keeps[i]]))
     segments = [segment for segment in coded if segment is not None]
-    return replace(memory, segments=(*frozen, *segments, *packed(flat.join(raw), memory.clock, angle)))
+    return replace(memory, segments=(*frozen, *segments, packed(flat.join(raw), memory.clock, angle)))
 
 
 def _in_rows(choice: Choice, entries: Entries, rows: tuple[bool, ...]) -> Choice:
@@ -70,18 +70,18 @@ def _weighted(segment: Coded, keep: Tensor, add: Tensor) -> Coded | None:
     return replace(taken, logw=add[keep] if taken.logw is None else taken.logw + add[keep])
 
 
-def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") -> tuple[Writable, ...]:
-    """A run as the leanest raw segment: a tail where all heads are equally long, else ragged; nothing if
-    empty. Heads that hold the same tokens share their ordinals; the newest ones, without a gap, need none.
+def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") -> Writable:
+    """A run as the leanest raw segment: a tail where all heads are equally long, if only empty; else ragged.
+    Heads that hold the same tokens share their ordinals; the newest ones, without a gap, need none.
     """
     n_rows, n_heads = run.shape
     if not run.is_uniform:
-        return (Ragged.of(run, angle),)
+        return Ragged.of(run, angle)
     n = run.counts[0]
-    if n == 0:
-        return ()
     shape = (n_rows, n_heads, n)
-    arena = Arena(run.keys.view(*shape, -1), run.values.view(*shape, -1))
+    arena = Arena(run.keys.view(*shape, run.keys.shape[1]), run.values.view(*shape, run.values.shape[1]))
+    if n == 0:
+        return Tail(arena, (0,) * n_rows, clock, angle=angle)
     ordinals = run.ordinals.view(shape)
     columns = {name: column.view(shape) for name, column in run.columns.items()}
     logw = None if run.logw is None else run.logw.view(shape)
@@ -89,7 +89,7 @@ def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") ->
     head = ordinals if logw is not None or not _follow(ordinals, starts) else None
     if head is not None and n_heads > 1 and bool((head == head[:, :1]).all()):
         head = head[:, :1].clone()
-    return (Tail(arena, (n,) * n_rows, starts, head, logw, columns, angle),)
+    return Tail(arena, (n,) * n_rows, starts, head, logw, columns, angle)
 
 
 def _follow(ordinals: Tensor, starts: tuple[int, ...]) -> bool:

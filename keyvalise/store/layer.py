@@ -145,7 +145,7 @@ def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, 
     done = [segment for segment in memory.segments if isinstance(segment, Coded)]
     frozen = [segment for segment in memory.segments if segment.frozen]
     return replace(
-        memory, segments=(*frozen, joined([*done, code]), *packed(flat.join(runs[False]), memory.clock))
+        memory, segments=(*frozen, joined([*done, code]), packed(flat.join(runs[False]), memory.clock))
     )
 
 
@@ -187,14 +187,14 @@ def live_groups(memory: Memory) -> list[int]:
 
 
 def cropped(memory: Memory, n: int) -> Memory:
-    """Without the last n tokens of every row, wherever they lie; statistics stay."""
-    clock = tuple(seen - n for seen in memory.clock)
+    """Without the last n tokens of every row, or of all it has, wherever they lie; statistics stay."""
+    clock = tuple(max(seen - n, 0) for seen in memory.clock)
+    memory = replace(memory, clock=clock, prompt=tuple(map(min, memory.prompt, clock)))
+    if not writable(memory):
+        return memory
     roll = Roll.of(memory)
     edge = torch.tensor(clock, device=roll.entries.live.device)[:, None, None]
     stays = roll.entries.live & (roll.entries.ordinals < edge)
-    memory = replace(
-        memory, clock=clock, prompt=tuple(min(a, b) for a, b in zip(memory.prompt, clock, strict=True))
-    )
     return keep(memory, roll, Choice(stays), (True,) * len(clock))
 
 

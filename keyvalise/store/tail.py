@@ -192,10 +192,9 @@ class Tail:
         return torch.cat([self.head.expand(-1, self.n_heads, -1), rows], -1)
 
     def entries(self) -> Entries:
-        lengths = self.lengths
-        live = torch.arange(self.longest, device=lengths.device) < lengths[..., None]
+        live = self._live()
         return Entries(
-            lengths,
+            self.lengths,
             live,
             self._ordinals().masked_fill(~live, -1),
             None if self.logw is None else self._weights(),
@@ -203,6 +202,11 @@ class Tail:
             lambda: self.keys,
             lambda: self.values,
         )
+
+    def _live(self) -> Tensor:
+        """bool [B, H, T]: the slots before every row's length."""
+        lengths = self.lengths
+        return torch.arange(self.longest, device=lengths.device) < lengths[..., None]
 
     def _padded(self, column: Tensor) -> Tensor:
         """A column that was written before the latest entries came, zeros for them."""
@@ -222,7 +226,11 @@ class Tail:
         )
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> Tail:
-        return replace(self, columns=dict(columns))
+        if self.is_even:
+            return replace(self, columns=dict(columns))
+        # Later entries begin with zero, whatever stands in the slots that they will fill.
+        dead = ~self._live()
+        return replace(self, columns={name: column.masked_fill(dead, 0) for name, column in columns.items()})
 
     def rows(self, index: Tensor) -> Tail:
         order = index.tolist()

@@ -236,7 +236,8 @@ class Env:
     """What a part may know of its layer; read-only.
 
     Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing.
-    `prompt` holds the tokens every row had seen at its latest prompt end, `spans` the ordinals (first, end)
+    `prompt` holds the tokens every row had seen at its latest prompt end, `seen` those it has seen up to a
+    decision, `spans` the ordinals (first, end)
     that a name marks in every row, `fixed` the tensors of assets, `weights` those of the layer itself that
     a part needs ("o_proj": [Hq, Dv, E]).
     """
@@ -249,6 +250,7 @@ class Env:
     fixed: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     spans: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    seen: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

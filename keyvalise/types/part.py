@@ -8,7 +8,7 @@ Layers   Parts of one recipe that act on other floors (retrieve, share, steer) f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
@@ -21,25 +21,28 @@ from keyvalise.types.quantity import Amount, Share
 Room = Literal["score", "rescore", "allocate", "select", "act", "encode"]
 ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "encode")
 
-HOST_GIVES = frozenset({"keys", "values", "queries:piece", "lse", "out"})
+HOST_GIVES = frozenset({"keys", "values", "queries:piece", "lse", "out", "layers"})
 """Needs that any host with an attention function of our own satisfies."""
 
-VOCABULARY = HOST_GIVES | {
-    "rope",  # rotary embedding in at least one layer
-    "rope:static",  # no rotary embedding that changes with length
-    "scores:mass",  # a chain whose scores are ≥ 0 and sum to 1
-    "sets:head",  # kept sets may differ between the heads of a layer
-    "sets:layer",  # one kept set for all heads of a layer
-    "ids",
-    "hidden:in",
-    "hidden:final",
-    "hidden:embed",
-    "weight:o_proj",
-    "weight:unembed",
-    "weight:embed",
-    "asset",
-    "span",
-}
+TAPS = frozenset({"ids", "hidden:embed", "hidden:final"})
+"""Needs that only hooks on the model can satisfy: see `piece.taps`; final states come with `survey`."""
+
+VOCABULARY = (
+    HOST_GIVES
+    | TAPS
+    | {
+        "rope",  # rotary embedding in at least one layer
+        "rope:static",  # no rotary embedding that changes with length
+        "scores:mass",  # a chain whose scores are ≥ 0 and sum to 1
+        "sets:head",  # kept sets may differ between the heads of a layer
+        "sets:layer",  # one kept set for all heads of a layer
+        "weight:o_proj",
+        "weight:unembed",
+        "weight:embed",
+        "asset",
+        "span",
+    }
+)
 """The closed vocabulary of needs; columns and stats of observers are added by the observers that give
 them.
 """
@@ -59,17 +62,17 @@ def arg(
     )
 
 
-def asset(default: str, doc: str) -> Any:
+def asset(default: str, doc: str, kind: str | None = None) -> Any:
     """A field that names an asset: a file, or one that is kept for the model under this name; the part finds
-    its tensors in `env.fixed` under the same name.
+    its tensors in `env.fixed` under the same name. An asset of another `kind` is refused.
     """
-    return dataclasses.field(default=default, metadata={"asset": True, "doc": doc})
+    return dataclasses.field(default=default, metadata={"asset": True, "kind": kind, "doc": doc})
 
 
-def assets(part: Any) -> tuple[str, ...]:
-    """The names of the assets that a part names."""
+def assets(part: Any) -> tuple[tuple[str, str | None], ...]:
+    """(name, kind) of the assets that a part names; kind None: any."""
     fields = [field for field in dataclasses.fields(part) if field.metadata.get("asset")]
-    return tuple(getattr(part, field.name) for field in fields)
+    return tuple((getattr(part, field.name), field.metadata["kind"]) for field in fields)
 
 
 def allowed(field: dataclasses.Field[Any]) -> str:
@@ -163,6 +166,24 @@ class Score(Part, Protocol):
     def score(self, env: Env, entries: Entries, stats: Mapping[str, Tensor], piece: Piece) -> Scores: ...
 
 
+View = tuple[Env, Entries, Mapping[str, Tensor]]
+"""What a layer shows of itself when all are looked at: surroundings, entries, statistics."""
+
+
+class SurveyScore(Part, Protocol):
+    """A score that looks at all layers at once, when a call has ended; one Scores for every layer.
+
+    `states` holds what the taps saw since the stage last acted, name → [B, C, E]: the last C columns.
+    """
+
+    scope: ClassVar[Literal["model"]]
+
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...
+
+    def survey(self, views: Sequence[View], states: Mapping[str, Tensor]) -> list[Scores]: ...
+
+
 class Rescore(Part, Protocol):
     """Scores made of scores: pooled, reduced over heads, weighed with values."""
 
@@ -187,6 +208,20 @@ class Allocate(Part, Protocol):
     def allocate(
         self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor
     ) -> Tensor: ...
+
+
+Claim = tuple[Env, Scores, Tensor, Tensor, Tensor]
+"""One layer's arguments of `allocate`: env, scores, protect, lengths, budget."""
+
+
+class JointAllocate(Part, Protocol):
+    """Counts int64 [B, H] of all layers at once; together they sum to the budgets, or stay below."""
+
+    scope: ClassVar[Literal["model"]]
+    binding: ClassVar[Literal["exact", "demanded", "layout"]]
+    is_uniform: ClassVar[bool]
+
+    def share(self, claims: Sequence[Claim]) -> list[Tensor]: ...
 
 
 class Select(Part, Protocol):

@@ -26,6 +26,11 @@ def test_nothing_forbidden_in_the_tree() -> None:
         ("a.py", "import pickle\n"),
         ("a.py", "from joblib import dump\n"),
         ("a.py", "torch.save(x, path)\n"),
+        ("a.py", "torch.load(path)\n"),
+        ("a.py", "torch.load(path, weights_only=False)\n"),
+        ("a.py", "torch.load(path, weights_only=is_safe)\n"),
+        ("a.py", "torch.save(x, path, weights_only=True)\n"),
+        ("a.py", "read = torch.load\n"),
         ("a.py", "np.load(path, allow_pickle=True)\n"),
     ],
 )
@@ -37,7 +42,7 @@ def test_violations_are_found(tmp_path: Path, name: str, text: str) -> None:
 def test_ordinary_words_pass(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(
         '@pytest.fixture(scope="session")\ndef model(): ...\n# frameworks/, ~/work, an agent\n'
-        "np.load(path, allow_pickle=False)\ncache.load(path)\n",
+        "np.load(path, allow_pickle=False)\ncache.load(path)\ntorch.load(path, weights_only=True)\n",
         "utf-8",
     )
     assert forbidden.violations(tmp_path) == []

@@ -12,7 +12,7 @@ import pytest
 
 from tests.house.checks.source import PACKAGE, ROOT
 
-PUBLIC = ["KVCache", "Recipe", "answer", "detach", "parts", "recipes", "reference", "tasks"]
+PUBLIC = ["KVCache", "Recipe", "answer", "detach", "parts", "recipes", "reference", "shorten", "tasks"]
 ROOMS_AS_WELL = ("recipes", "reference")
 
 

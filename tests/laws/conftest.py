@@ -3,6 +3,7 @@ table.
 
 case      every recipe and composition             entry       the catalogue's entries
 dropping  those that drop                          coding      those that write codes
+raw       those that write no codes                forgetting  those that drop and do nothing else
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ TABLES = {
     "dropping_entry": tuple(case for case in CATALOGUE if case.drops),
     "raw": tuple(case for case in CASES if not case.codes),
     "raw_dropping": tuple(case for case in CASES if case.drops and not case.codes),
+    "forgetting": tuple(case for case in CASES if case.forgets and not case.codes),
     "coding": tuple(case for case in CASES if case.codes),
 }
 

@@ -77,11 +77,11 @@ def test_without_a_draft_entries_leave_by_ordinal(case: Case) -> None:
     assert drive.held(cache) == after
 
 
-def test_after_a_crop_positions_are_right(raw_dropping: Case) -> None:
-    if raw_dropping.rhythm:
+def test_after_a_crop_positions_are_right(forgetting: Case) -> None:
+    if forgetting.rhythm:
         return
     model, drafted = tiny("llama"), drive.text(PROMPT + 8)
-    cache = KVCache(model, raw_dropping.text)
+    cache = KVCache(model, forgetting.text)
     drive.run(model, cache, drafted.calls(PROMPT, 1, 1))
     cache.crop(-2)
     first, *steps = drafted.calls(PROMPT, 1, 1, 1)

@@ -43,12 +43,12 @@ def test_full_in_half_precision(half: str) -> None:
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_dropping_in_half_precision_is_masking(raw_dropping: Case, half: str) -> None:
-    if raw_dropping.rhythm:
+def test_dropping_in_half_precision_is_masking(forgetting: Case, half: str) -> None:
+    if forgetting.rhythm:
         return  # cuts inside calls
     model = tiny("llama", HALVES[half])
     calls = drive.text(76, 50).calls(63, 1, 1, 9, 1)
-    got, before = oracle.through(model, KVCache(model, raw_dropping.text), calls)
+    got, before = oracle.through(model, KVCache(model, forgetting.text), calls)
     want = oracle.masked(model, calls, before)
     for i, call in enumerate(calls):
         assert_close(got[i][call.real], want[i][call.real], f"logits_{half}", what=f"call {i}")

@@ -25,17 +25,17 @@ def check(model: object, recipe: str, calls: list[drive.Call]) -> None:
         assert_close(a[call.real], b[call.real], "logits_fp32", what=f"call {i}")
 
 
-def test_padded_batch_two_turns(raw_dropping: Case) -> None:
-    if raw_dropping.rhythm:
+def test_padded_batch_two_turns(forgetting: Case) -> None:
+    if forgetting.rhythm:
         pytest.skip("this recipe cuts inside calls, at other columns in every row: see the next test")
     calls = drive.text(*(n + 19 for n in LAID)).calls(63, 1, 1, 1, 1, 1, 9, 1, 1, 1, 1)
-    check(tiny("llama"), raw_dropping.text, calls)
+    check(tiny("llama"), forgetting.text, calls)
 
 
-def test_calls_that_end_on_cuts(raw_dropping: Case) -> None:
-    step = raw_dropping.rhythm or 7
+def test_calls_that_end_on_cuts(forgetting: Case) -> None:
+    step = forgetting.rhythm or 7
     calls = drive.text(step * 9 + 6, seed=1).calls(*[step] * 9, *[1] * 6)
-    check(tiny("llama"), raw_dropping.text, calls)
+    check(tiny("llama"), forgetting.text, calls)
 
 
 def test_the_oracle_notices_an_entry_too_many() -> None:

@@ -49,7 +49,8 @@ def test_a_chunked_prompt_needs_the_budget_and_a_chunk(
     cache.prompt_ends(PROMPT)
     drive.run(model, cache, drive.text(PROMPT).calls(PROMPT))
     share = 0.3 * PROMPT * ENTRY
-    spread = 2 if any(part.name == "pyramid" for part in cache.recipe.parts) else 1
+    # A profile may give one layer most of what there is for all three.
+    spread = 1 if dropping.is_even else 3
     room = spread * share + (chunk + slack(chunk + PROMPT * 3 // 10)) * ENTRY
     assert len(watch.layer) >= 3 * PROMPT // chunk
     assert max(watch.layer) <= room

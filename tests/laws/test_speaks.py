@@ -40,6 +40,9 @@ def outside(field: dataclasses.Field[Any]) -> Iterator[Any]:
     if meta.get("choices"):
         yield from ("nonsense", -3)
         return
+    if meta.get("asset"):
+        yield -3
+        return
     yield "nonsense"
     if meta.get("low") is not None:
         yield meta["low"] - 1

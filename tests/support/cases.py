@@ -13,11 +13,27 @@ import torch
 
 import keyvalise
 from keyvalise.recipe import catalogue
+from keyvalise.types.geometry import Geometry
 from keyvalise.types.when import Every
 from tests.support.models import tiny
 
 SMALL: dict[str, int] = {"window": 7, "residual": 8, "group": 8}
 """Arguments of recipes that are cut down to texts of some sixty tokens, wherever a recipe has them."""
+
+OWN: dict[str, dict[str, int]] = {
+    "vatp": {"sinks": 3},
+    "caote": {"window": 3},
+    "compresskv": {"least": 5},
+    "duo": {"sinks": 2, "recent": 5},
+    "rlkv": {"sinks": 1, "recent": 7},
+    "razor": {"sinks": 2},
+    "balancekv": {"sinks": 3, "recent": 5},
+    "elastic": {"slot": -7},
+}
+"""The same for one recipe: vatp's twenty sinks would fill what is kept of such a text, and the queries that
+caote holds while decoding the smallest budget of a short row; duo and balancekv protect more than such a
+text has.
+"""
 
 BUDGET = "40%"
 
@@ -29,9 +45,19 @@ VARIANTS = {
     "h2o_tokens": "h2o @ 20tok",
     "tova_kivi": "tova > kivi(8, group=8, residual=0) @ 40%",
     "weighted_adaptive": "weighted_random > adaptive @ 40%",
+    "criticalkv_adaptive": "criticalkv(window=7) > adaptive @ 40%",
+    "tova_output_error": "tova > output_error @ 40%",
+    "activity": "at prompt: window(7) > value_norm > max > activity > drop(sinks=1, recent=7) @ 40%",
+    "duo_int8": "duo(sinks=2, recent=5) > int8(residual=4, group=8) @ 40%",
+    "ems_adaptive_int4": "ems(window=7) > adaptive > int4(residual=8, group=8) @ 40%",
+    "cam_every": "every 5: mass > cam(3, weight=mass, recent=4) @ 17tok",
+    "compensated": "at prompt, every 4: recency > compensate(sinks=2) @ 17tok",
+    "representatives_mean": "at prompt: window(7) > representatives(0.5, anchor=mean) > drop(recent=3) @ 30%",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
 }
-"""Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, ranges of layers."""
+"""Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, merges into codes,
+what is remembered of losers, ranges of layers.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +95,17 @@ class Case:
         return self.recipe.code is not None
 
     @property
+    def is_bound(self) -> bool:
+        """Whether its budget is a bound that it may stay below."""
+        return any(stage.allocate.binding != "exact" for stage in self.recipe.stages)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every layer keeps as much as any other."""
+        even = {"uniform", "adaptive", "activity"}
+        return all(stage.allocate.name in even for stage in self.recipe.stages)
+
+    @property
     def decodes(self) -> bool:
         """Whether it can decide while decoding."""
         return any(stage.decodes for stage in self.recipe.stages)
@@ -87,7 +124,34 @@ class Case:
     @property
     def draws(self) -> bool:
         """Whether it draws lots."""
-        return bool({"random", "sample"} & {part.name for part in self.recipe.parts})
+        noisy = {getattr(part, "noise", "none") for part in self.recipe.parts} - {"none"}
+        return bool(noisy or self.has("random", "sample", "balance", "cam"))
+
+    def has(self, *names: str) -> bool:
+        """Whether a part of one of these names is in it."""
+        return bool({part.name for part in self.recipe.parts} & set(names))
+
+    @property
+    def forgets(self) -> bool:
+        """Whether it drops, keepers stay what they were, and losers leave nothing behind."""
+        acts = [stage.act for stage in self.recipe.stages]
+        shape = Geometry(1, 4, 2, 8, 8, torch.float32, 1.0)
+        return self.drops and not any(act.changes_keepers or act.cost(shape, 2, 1) for act in acts)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the best scores are what stays."""
+        return not self.has("sample", "balance", "representatives")
+
+    @property
+    def nests(self) -> bool:
+        """Whether a larger count keeps what a smaller one keeps."""
+        return not self.has("balance", "representatives")
+
+    @property
+    def names_heads(self) -> bool:
+        """Whether heads differ by their number alone."""
+        return any(getattr(part, "anchor", "") in ("alternate", "random") for part in self.recipe.parts)
 
     def with_budget(self, budget: str) -> str:
         """The same recipe under another budget; codes alone have none."""
@@ -97,7 +161,8 @@ class Case:
 def of_catalogue(name: str, budget: str = BUDGET, **arguments: int | float) -> Case:
     """An entry of the catalogue with small arguments, under a budget if it drops."""
     published = catalogue.recipe(name)
-    settings = {**{k: v for k, v in SMALL.items() if k in published.arguments}, **arguments}
+    small = {k: v for k, v in SMALL.items() if k in published.arguments} | OWN.get(name, {})
+    settings = {**small, **arguments}
     text = name + (f"({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else "")
     if keyvalise.Recipe.parse(text).stages:
         text += f" @ {budget}"

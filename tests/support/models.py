@@ -8,6 +8,8 @@ from typing import Any
 import torch
 import transformers as hf
 
+from tests.support import profiles
+
 VOCABULARY = 509
 """Enough for a text in which no token comes twice: equal tokens have equal keys, and ties hide mistakes."""
 
@@ -155,8 +157,10 @@ DENSE = ("deepseek_v3", "falcon", "bloom")
 
 
 @functools.cache
-def tiny(family: str, dtype: torch.dtype = torch.float32) -> Any:
-    """A random model of a family in evaluation mode, the same one at every call."""
+def tiny(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
+    """A random model of a family in evaluation mode, with profiles, the same one at every call; `changes` of
+    its configuration.
+    """
     config_name, model_name, arguments = CONFIGS[family]
     settings = {
         "pad_token_id": 0,
@@ -164,6 +168,7 @@ def tiny(family: str, dtype: torch.dtype = torch.float32) -> Any:
         "eos_token_id": None,
         "initializer_range": 0.2,
         **arguments,
+        **changes,
     }
     config = getattr(hf, config_name)(**settings)
     torch.manual_seed(7)
@@ -172,7 +177,7 @@ def tiny(family: str, dtype: torch.dtype = torch.float32) -> Any:
         for name, parameter in model.named_parameters():
             if name.endswith("sinks"):
                 parameter.normal_()
-    return model
+    return profiles.give(model)
 
 
 def prompts(n_rows: int, length: int, seed: int = 0) -> torch.Tensor:

@@ -6,7 +6,7 @@ and head hides exactly the tokens that the recipe's cache no longer held when th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,16 +41,25 @@ def through(model: Any, cache: KVCache, calls: Sequence[Call]) -> tuple[list[Ten
     return logits, before
 
 
-def masked(model: Any, calls: Sequence[Call], before: Sequence[Before]) -> list[Tensor]:
+def masked(
+    model: Any,
+    calls: Sequence[Call],
+    before: Sequence[Before],
+    between: Sequence[Callable[[Any], None]] = (),
+) -> list[Tensor]:
     """Logits of the full cache where every layer and head sees only what was held, and the call's own
     tokens.
+
+    between   what is done to the full cache before every call: crops, changes of rows
     """
     detach(model)
     config = model.config.get_text_config(decoder=True)
     _state.base, config._attn_implementation = config._attn_implementation, NAME
     cache, logits = DynamicCache(config=model.config), []
     try:
-        for call, was in zip(calls, before, strict=True):
+        for i, (call, was) in enumerate(zip(calls, before, strict=True)):
+            if between:
+                between[i](cache)
             _state.bias = {i: _bias(call, heads, was.logw[i]) for i, heads in was.kept.items()}
             logits += drive.run(model, cache, [call]).logits
     finally:

@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 import keyvalise
 from keyvalise import KVCache, Recipe
+from keyvalise.host import taps
 from keyvalise.recipe import catalogue, words
 from keyvalise.types.errors import (
     BadArgument,
@@ -94,6 +95,25 @@ def drafted_on_latents() -> None:
     cache = KVCache(model, "streaming @ 9tok")
     cache.activate_past_recording()
     drive.run(model, cache, drive.text(9).calls(9))
+
+
+def ends_inside_on_latents() -> None:
+    model = tiny("deepseek_v3")
+    cache = KVCache(model, "knorm @ 9tok")
+    cache.prompt_ends(20)
+    drive.run(model, cache, drive.text(23).calls(23))
+
+
+def drafted_over_layers() -> None:
+    cache = KVCache(tiny("llama"), "normxlogit @ 9tok")
+    cache.activate_past_recording()
+    drive.run(tiny("llama"), cache, drive.text(20).calls(20))
+
+
+def embeddings_without_ids() -> None:
+    """A call that brings embeddings to a cache whose parts read token ids."""
+    cache = SimpleNamespace(recipe="…", shared=SimpleNamespace(wanted={"ids"}))
+    taps._before(cache, {"inputs_embeds": torch.zeros(1, 3, 64)}, None)
 
 
 def unknown_rotation(layout: Callable[..., Any] | None) -> Callable[[], Any]:
@@ -223,6 +243,9 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (unknown_rotation(lambda q, k, c, s: (q, k + 1)), "neither halves nor pairs"),
     ],
     HostError: [
+        (ends_inside_on_latents, "the prompt ends inside a forward; let a forward end with the prompt"),
+        (drafted_over_layers, "a stage that looks at all layers cannot take drafts back; read the prompt"),
+        (embeddings_without_ids, "reads token ids, this call brings embeddings; pass input_ids"),
         (drafted_on_latents, "recipes that drop while decoding cannot take drafts back on this model"),
         (lambda: stored(9).crop(-10), "cannot take back 10 tokens, only 9 were seen"),
         (holes, "the attention mask has holes between real tokens; pad on one side only"),
@@ -239,6 +262,11 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (ready_made("deepseek_v3"), "a ready-made 4D mask cannot be applied to a KVCache"),
         (answer(" \n", ["1"]), "the document is empty"),
         (answer("1 " * 513, ["1"]), "has 513 tokens, more than the 512 that the model can read"),
+        (lambda: keyvalise.shorten(tiny("llama"), Words(), " ", 9), "the text is empty"),
+        (
+            lambda: keyvalise.shorten(tiny("llama"), Words(), "1 2 3 " * 9, 16),
+            "a budget of 16 tokens does not hold more than the last 16",
+        ),
         (answer("1 2", "3"), "questions must be a list of at least one text"),
     ],
     TornForward: [

@@ -36,8 +36,10 @@ def storages(*roots: Any) -> dict[int, int]:
 
 
 def held_bytes(cache: Any, model: torch.nn.Module) -> int:
-    """Bytes that live because of a cache: all that it reaches, less what belongs to the model anyway."""
-    own = storages(*model.parameters(), *model.buffers())
+    """Bytes that live because of a cache: all that it reaches, less what belongs to the model anyway: its
+    weights, and the assets that were made for it.
+    """
+    own = storages(*model.parameters(), *model.buffers(), cache.shared.fixed)
     return sum(n for address, n in storages(cache).items() if address not in own)
 
 

@@ -55,15 +55,23 @@ def _words(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _pickles(text: str) -> Iterator[tuple[int, str]]:
-    """Imports of picklers, torch.save and torch.load, and arrays that may hold objects."""
-    for node in ast.walk(ast.parse(text)):
+    """Imports of picklers, torch.save, torch.load of more than weights, and arrays that may hold objects."""
+    tree = ast.parse(text)
+    careful = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call) and _only_weights(node)}
+    for node in ast.walk(tree):
         line = int(getattr(node, "lineno", 0))
         match node:
             case ast.Import(names=names) if PICKLES & {alias.name.split(".")[0] for alias in names}:
                 yield line, "imports a pickler"
             case ast.ImportFrom(module=str(module)) if module.split(".")[0] in PICKLES:
                 yield line, "imports a pickler"
-            case ast.Attribute(value=ast.Name(id="torch"), attr="save" | "load"):
+            case ast.Attribute(value=ast.Name(id="torch"), attr="save" | "load") if id(node) not in careful:
                 yield line, f"torch.{node.attr} is a pickle"
             case ast.keyword(arg="allow_pickle", value=ast.Constant(value=True)):
                 yield int(node.value.lineno), "allow_pickle=True"
+
+
+def _only_weights(call: ast.Call) -> bool:
+    """Whether it is a torch.load that accepts nothing but tensors, numbers and containers."""
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    return ast.unparse(call.func) == "torch.load" and given.get("weights_only") == "True"

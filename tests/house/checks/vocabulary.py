@@ -25,12 +25,16 @@ class Word:
     where: str
 
 
+FILES = ("store/file.py", "store/remote.py", "store/asset.py", "store/profile.py")
+"""The modules of the store that open files."""
+
+
 def _from_host_up(source: Source) -> bool:
     return FLOORS.get(source.room, HOST_FLOOR) >= HOST_FLOOR
 
 
 def _files(source: Source) -> bool:
-    return _from_host_up(source) or source.path in ("store/file.py", "store/remote.py")
+    return _from_host_up(source) or source.path in FILES
 
 
 def _devices(source: Source) -> bool:
@@ -44,7 +48,7 @@ WORDS = (
     Word(
         r"^open$|^(?:io|os)\.open$|\.open$|^pathlib\b|^os\.path\b|^Path$",
         _files,
-        "store/file.py, store/remote.py, floor 4 up",
+        f"{', '.join(FILES)}, floor 4 up",
     ),
     Word(r"^torch\.cuda\b", _devices, "ops/fast, store/tiers.py, host, train, bench"),
 )

@@ -42,6 +42,8 @@ def value(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
     low, high = meta.get("low"), meta.get("high")
     if meta.get("choices"):
         return st.sampled_from(meta["choices"])
+    if meta.get("asset"):
+        return st.sampled_from(["duo", "mine", "a folder/heads.tsv"])
     if isinstance(field.default, bool):
         return st.booleans()
     if isinstance(field.default, float):

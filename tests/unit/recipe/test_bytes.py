@@ -18,7 +18,7 @@ from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import HOST_GIVES
 
 GEOMETRY = Geometry(4, 8, 4, 32, 32, torch.bfloat16, 32**-0.5)
-GIVES = HOST_GIVES | {"rope", "rope:static"}
+GIVES = HOST_GIVES | {"rope", "rope:static", "weight:o_proj"}
 CHAINS = ["snapkv", "h2o", "expected(every=8)", "adakv", "weighted_random", "streaming"]
 CODES = ["", " > int4", " > kivi(2, group=32)", " > kivi(4, group=7, residual=20)"]
 

@@ -27,15 +27,72 @@ PROTECTED = {
     "weighted_random": (0, 0),
     "pyramidkv": (0, 32),
     "adakv": (0, 32),
+    "headkv": (0, 8),
+    "headkv_r2": (0, 8),
+    "compresskv": (0, 8),
+    "prefixkv": (1, 1),
+    "duo": (64, 256),
+    "rlkv": (16, 64),
+    "razor": (4, Share(62.5)),
+    "vatp": (20, Share(50)),
+    "caote": (0, 32),
+    "criticalkv": (0, 32),
+    "keyformer": (0, Share(30)),
+    "kvcrush": (0, 32),
+    "balancekv": (32, 32),
+    "ems": (0, 0),
+    "elastic": (1, 1),
+    "cam": (0, Share(50)),
 }
-STEADY = ("streaming", "h2o", "tova")
-VALUES = {"bits": 4, "group": 16, "residual": 9, "positions": "slot", "floor": 0.5, "pool": 9, "beta": 7.0}
+STEADY = (
+    "streaming",
+    "h2o",
+    "tova",
+    "prefixkv",
+    "duo",
+    "rlkv",
+    "razor",
+    "vatp",
+    "caote",
+    "keyformer",
+    "elastic",
+    "cam",
+)
+VALUES = {
+    "profile": "mine",
+    "ranks": "mine",
+    "temperature": 2.0,
+    "reduce": "max",
+    "full": 0.5,
+    "most": 2.0,
+    "bits": 4,
+    "group": 16,
+    "residual": 9,
+    "positions": "slot",
+    "floor": 0.5,
+    "pool": 9,
+    "beta": 7.0,
+    "p": 2,
+    "centre": "mean",
+    "eps": 0.5,
+    "share": 0.25,
+    "noise": "none",
+    "tau_init": 2.0,
+    "tau_delta": 0.5,
+    "caote.heads": "reduced",
+    "criticalkv.heads": "product",
+    "kvcrush.share": 0.5,
+    "anchor": "mean",
+    "weight": "mass",
+    "ems.weight": "count",
+    "zero": 1.5,
+}
 
 
 @pytest.mark.parametrize("name", catalogue.recipes())
 def test_it_is_built_and_survives_text_and_json(name: str) -> None:
     recipe = Recipe.parse(name)
-    river = compose(recipe, GEOMETRY, HOST_GIVES | {"rope", "rope:static"})
+    river = compose(recipe, GEOMETRY, HOST_GIVES | {"rope", "rope:static", "weight:o_proj"})
     assert recipe.name == name and river.at(3).angle == "absolute"
     assert Recipe.parse(str(recipe)) == Recipe.from_json(recipe.to_json()) == recipe
 
@@ -50,7 +107,7 @@ def test_its_text_is_the_normal_form_up_to_defaults_it_wants_seen(name: str) -> 
 @pytest.mark.parametrize("name", catalogue.recipes())
 def test_every_argument_changes_what_it_says(name: str) -> None:
     for argument, targets in catalogue.recipe(name).arguments.items():
-        value = VALUES.get(argument, 7)
+        value = VALUES.get(f"{name}.{argument}", VALUES.get(argument, 7))
         recipe = Recipe.parse(f"{name}({argument}={value})")
         assert recipe != Recipe.parse(name)
         for target in targets:
@@ -77,9 +134,8 @@ def test_every_adds_a_stage_or_sets_the_rhythm(name: str) -> None:
     recipe = Recipe.parse(f"{name}(every=16) @ 64tok")
     whens = {when for stage in recipe.stages for when in stage.when}
     assert whens == {AtPrompt(), Every(16, "decode")}
-    assert (
-        len({stage.parts for stage in recipe.stages}) == len({stage.budget for stage in recipe.stages}) == 1
-    )
+    assert len({stage.budget for stage in recipe.stages}) == 1
+    assert {stage.parts for stage in recipe.stages} == {stage.parts for stage in Recipe.parse(name).stages}
 
 
 def test_one_argument_may_set_several_parts() -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from keyvalise.score.expected import ExpectedScore
+from keyvalise.score.global_local import GlobalLocalScore
+from keyvalise.score.gumbel import GumbelScore
 from keyvalise.score.keydiff import KeydiffScore
 from keyvalise.score.mass import MassScore
 from keyvalise.score.norm import NormScore
@@ -30,6 +32,11 @@ ALL = [
     RandomScore(),
     ExpectedScore(future=9),
     ExpectedScore(values=False, covariance=False),
+    GlobalLocalScore(7),
+    GlobalLocalScore(130, "sum"),
+    GumbelScore(),
+    GumbelScore("expected", tau_init=1.5),
+    GumbelScore("none"),
 ]
 
 
@@ -38,8 +45,9 @@ def scored(part: Score, history: History, cuts: tuple[int, ...] = (), env: Env |
     stats: dict[str, torch.Tensor] = {}
     entries = history.entries()
     for observer in part.observers:
-        own, entries = observed(observer, env, history, cuts)
+        own, watched = observed(observer, env, history, cuts)
         stats |= own
+        entries = replace(entries, columns={**entries.columns, **watched.columns})
     return part.score(env, entries, stats, history.piece((0, *cuts)[-1]))
 
 

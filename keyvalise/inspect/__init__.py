@@ -1,0 +1,1 @@
+"""Looking into models: which heads do what."""

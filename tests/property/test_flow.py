@@ -1,0 +1,205 @@
+"""Recipes put together at random, run through a model in calls of random widths: whatever is built runs,
+keeps its budget and its order, and serves every row of a batch as if it were alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from keyvalise import KVCache, Recipe
+from keyvalise.recipe import bytes as sizes
+from keyvalise.recipe.river import basis
+from keyvalise.recipe.stage import Stage
+from keyvalise.store import layer as store
+from keyvalise.types.errors import KeyvaliseError
+from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
+from keyvalise.types.when import AtPrompt, Every
+from tests.property.lengths import at_length
+from tests.support import drive
+from tests.support.models import tiny
+from tests.unit.recipe import strategies
+
+
+def small(part: Any) -> Any:
+    """The same part with whole numbers that a text of some forty tokens shows."""
+    changed = {}
+    for field in dataclasses.fields(part):
+        value, low = getattr(part, field.name), field.metadata.get("low") or 0
+        if type(value) is int and not field.metadata.get("choices"):
+            changed[field.name] = max(int(low), value % 12)
+    return replace(part, **changed)
+
+
+def room(name: str) -> st.SearchStrategy[Any]:
+    return strategies.room(name).map(small)
+
+
+budgets = st.one_of(
+    st.builds(Budget, st.sampled_from([8.0, 20.0, 35.0, 60.0, 90.0, 100.0]), st.just("%"), st.booleans()),
+    st.builds(Budget, st.integers(1, 40).map(float), st.just("tok")),
+    st.builds(Budget, st.sampled_from([5.0, 20.0, 50.0]).map(lambda n: n * 1024), st.just("B")),
+)
+whens = st.lists(
+    st.one_of(
+        st.just(AtPrompt()), st.builds(Every, st.integers(1, 9), st.sampled_from([None, "prompt", "decode"]))
+    ),
+    min_size=1,
+    max_size=2,
+).map(tuple)
+layers = st.sampled_from([ALL_LAYERS, ALL_LAYERS, ALL_LAYERS, Layers(1), Layers(0, 2), Layers(step=2)])
+stages = st.builds(
+    Stage,
+    whens,
+    room("score"),
+    st.lists(room("rescore"), max_size=2).map(tuple),
+    room("allocate"),
+    room("select"),
+    room("act"),
+    budgets,
+    layers,
+)
+recipes = st.builds(
+    Recipe, st.lists(stages, max_size=2).map(tuple), st.one_of(st.none(), room("encode")), layers
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cache after a call of this width: tokens seen by every row, and how many at its latest prompt end."""
+
+    cache: KVCache
+    width: int
+    clock: tuple[int, ...]
+    prompt: tuple[int, ...]
+
+    @staticmethod
+    def after(cache: KVCache, call: drive.Call, before: Place | None) -> Place:
+        clock, width = tuple(call.mask.sum(-1).tolist()), call.ids.shape[1]
+        old = (0,) * len(clock) if before is None else before.prompt
+        return Place(cache, width, clock, clock if width > 1 else old)
+
+    def is_due(self, stage: Stage) -> bool:
+        """Whether a stage has just acted in every row."""
+        phase = "prompt" if self.width > 1 else "decode"
+        return all(self.clock) and any(
+            phase == "prompt"
+            if isinstance(when, AtPrompt)
+            else when.phase in (None, phase) and all(seen % when.n == 0 for seen in self.clock)
+            for when in stage.when
+        )
+
+
+def in_order(place: Place, kept: drive.Kept) -> None:
+    """Ordinals ascend, none comes twice, and the newest stays where it is protected."""
+    for index, rows in kept.items():
+        acts = [stage.act for stage in place.cache.recipe.stages if index in stage.layers]
+        is_safe = all(type(act.recent) is int and act.recent > 0 and act.sinks == 0 for act in acts)
+        for row, seen in zip(rows, place.clock, strict=True):
+            for head in row:
+                assert head == sorted(set(head)) and set(head) <= set(range(seen))
+                assert not (seen and is_safe) or head[-1] == seen - 1, "the newest is protected"
+
+
+def within_budget(place: Place) -> None:
+    """After a decision in all rows the layers of a stage hold together no more than its share allows; a row
+    that may hold one token per head holds that at least.
+    """
+    for number, stage in enumerate(place.cache.recipe.stages):
+        if stage.budget is None or stage.budget.unit != "%" or not place.is_due(stage) or is_tilted(stage):
+            continue
+        # A hundred per cent is everything, metadata included, unless it is written in code.
+        own = [
+            layer
+            for index, layer in place.cache.shared.layers.items()
+            if index in stage.layers and (stage.budget.amount < 100 or layer.river.code is not None)
+        ]
+        held = sum(held_bytes(layer.memory) for layer in own)
+        assert held <= sum(allowed_bytes(place, layer, stage) for layer in own), f"stage {number}"
+
+
+def is_tilted(stage: Stage) -> bool:
+    """Whether it gives some layers more than others, of which it has not all."""
+    return stage.allocate.name == "pyramid" and stage.layers != ALL_LAYERS
+
+
+def held_bytes(memory: Any) -> int:
+    storages = (named[2].untyped_storage() for _, named in store.tensors(memory))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def allowed_bytes(place: Place, layer: Any, stage: Stage) -> int:
+    """Of one layer, over all rows."""
+    total, river, geometry = 0, layer.river, layer.env.geometry
+    cost = sizes.cost_of(place.cache.recipe, stage, geometry, layer.env.layer)
+    for seen, prompt in zip(place.clock, place.prompt, strict=True):
+        whole = basis(stage.budget, seen, prompt)
+        allowed = sizes.allowed_bytes(stage.budget, stage.layers, geometry, whole)
+        is_least = river.plan(stage, seen, whole, 1.0).tokens <= 1
+        total += max(allowed, cost.bytes(1, 1, 1.0) if is_least else 0)
+    return total
+
+
+def run(model: Any, recipe: Recipe, calls: list[drive.Call]) -> drive.Trail:
+    """The calls, each looked at from all sides."""
+    cache, place = KVCache(model, recipe), None
+    logits, trail = [], []
+    for call in calls:
+        passed = drive.run(model, cache, [call])
+        place = Place.after(cache, call, place)
+        assert passed.logits[0][call.real].isfinite().all()
+        in_order(place, passed.kept[0])
+        within_budget(place)
+        logits, trail = [*logits, *passed.logits], [*trail, *passed.kept]
+        assert cache.ledger().nbytes == cache.nbytes and repr(cache)
+    return drive.Trail(logits, trail, cache)
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(padding of every row, widths of the calls); one row has no padding."""
+    widths = draw(st.lists(st.sampled_from([1, 1, 1, 2, 3, 5, 9]), max_size=8))
+    first = draw(st.integers(1, 30))
+    pads = draw(st.lists(st.integers(0, first + sum(widths) - 1), max_size=2))
+    return (0, *pads), (first, *widths)
+
+
+@at_length(30, 2000, recipe=recipes, text=texts(), dtype=st.sampled_from([torch.float64, torch.float32]))
+def test_whatever_is_built_runs_and_keeps_its_promises(
+    recipe: Recipe, text: tuple[tuple[int, ...], tuple[int, ...]], dtype: torch.dtype
+) -> None:
+    model, (pads, widths) = tiny("llama", dtype), text
+    is_built(model, recipe)
+    run(model, recipe, drive.text(*(sum(widths) - pad for pad in pads)).calls(*widths))
+
+
+@at_length(20, 1500, recipe=recipes, text=texts())
+def test_a_row_of_a_batch_is_served_as_if_it_were_alone(
+    recipe: Recipe, text: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    """Where padding leaves a row a prompt in the first call: one token alone is no prompt."""
+    model, (pads, (first, *widths)) = tiny("llama", torch.float64), text
+    assume(first > 2 and len(pads) > 1)
+    pads = tuple(min(pad, first - 2) for pad in pads)
+    is_built(model, recipe)
+    batch = drive.text(*(first + sum(widths) - pad for pad in pads))
+    together = run(model, recipe, batch.calls(first, *widths))
+    for row, pad in enumerate(pads):
+        alone = run(model, recipe, batch.row(row).calls(first - pad, *widths))
+        for i, (kept, want) in enumerate(zip(together.kept, alone.kept, strict=True)):
+            assert {layer: rows[row] for layer, rows in kept.items()} == {
+                layer: rows[0] for layer, rows in want.items()
+            }, f"row {row}, call {i}"
+
+
+def is_built(model: Any, recipe: Recipe) -> None:
+    """What cannot be built for a model is no example."""
+    try:
+        KVCache(model, recipe)
+    except KeyvaliseError:
+        assume(False)

@@ -1,0 +1,348 @@
+"""The store against plain lists: whatever is done to a memory in whatever order, it holds and answers what
+lists would, and no value that somebody still holds is ever changed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from torch import Tensor
+
+from keyvalise.encode.grouped import Int8Encode
+from keyvalise.encode.kivi import KiviEncode
+from keyvalise.store import chosen, layer
+from keyvalise.store.coded import Coded
+from keyvalise.store.null import Null
+from keyvalise.store.roll import Roll, with_columns, writable
+from keyvalise.store.tail import Tail
+from keyvalise.types.data import Choice, Env, Memory, Partial, Piece, Queries, Sketch, Stretch
+from keyvalise.types.geometry import Geometry
+from tests.property.plain import Plain
+from tests.support.compare import assert_close, assert_same
+
+N_HEADS, GROUP, DIM = 2, 2, 10
+CODECS = (Int8Encode(channels=8), KiviEncode(bits=4, group=8))
+NAMES, ACT = ("mass", "age"), "fold"
+seeds = st.integers(0, 2**16)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A memory, what it must hold, and the numbers of the values it came from."""
+
+    memory: Memory
+    plain: Plain
+    number: int
+    ancestors: frozenset[int] = frozenset()
+
+
+class Store(RuleBasedStateMachine):
+    """`now` is the value that rules go on from, `past` some older ones that are still held."""
+
+    @initialize(
+        rows=st.integers(1, 3),
+        codec=st.sampled_from(CODECS),
+        softcap=st.sampled_from([None, None, 3.0]),
+        value_dim=st.sampled_from([DIM, DIM, 12]),
+        dtype=st.sampled_from([torch.float32, torch.float32, torch.bfloat16]),
+        has_sinks=st.booleans(),
+    )
+    def begin(
+        self,
+        rows: int,
+        codec: Any,
+        softcap: float | None,
+        value_dim: int,
+        dtype: torch.dtype,
+        has_sinks: bool,
+    ) -> None:
+        self.geometry = Geometry(1, GROUP * N_HEADS, N_HEADS, DIM, value_dim, dtype, DIM**-0.5, softcap)
+        self.env, self.codec = Env(0, self.geometry), codec
+        self.sinks = torch.linspace(-1, 2, GROUP * N_HEADS) if has_sinks else None
+        frozen = () if self.sinks is None else (Null(self.sinks, value_dim),)
+        self.numbers = itertools.count()
+        memory = replace(layer.born(rows, frozen), stats={"n": torch.zeros(rows)})
+        self.now = Value(memory, Plain.born(rows, N_HEADS), next(self.numbers))
+        self.past: list[Value] = []
+
+    @property
+    def holds(self) -> bool:
+        return bool(writable(self.now.memory))
+
+    def move(self, memory: Memory, plain: Plain) -> None:
+        """The next value; the present one stays held."""
+        self.past = [*self.past[-5:], self.now]
+        self.now = Value(memory, plain, next(self.numbers), self.now.ancestors | {self.now.number})
+
+    def random(self, seed: int, n_heads: int, width: int, dim: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(len(self.now.plain.clock), n_heads, width, dim, generator=generator)
+
+    def some_rows(self, data: Any) -> tuple[bool, ...]:
+        n_rows = len(self.now.plain.clock)
+        return tuple(data.draw(st.lists(st.booleans(), min_size=n_rows, max_size=n_rows)))
+
+    def tensors(self, seed: int, stretch: Stretch) -> list[Tensor]:
+        """Random queries, keys and values, NaN where the stretch holds padding."""
+        shapes = ((GROUP * N_HEADS, DIM), (N_HEADS, DIM), (N_HEADS, self.geometry.value_dim))
+        is_padding = (stretch.ordinals() < 0)[:, None, :, None]
+        return [
+            self.random(seed + i, n, stretch.width, dim).masked_fill(is_padding, math.nan)
+            for i, (n, dim) in enumerate(shapes)
+        ]
+
+    @rule(
+        data=st.data(), width=st.integers(1, 12), seed=seeds, is_padded=st.booleans(), is_prompt=st.booleans()
+    )
+    def append(self, data: Any, width: int, seed: int, is_padded: bool, is_prompt: bool) -> None:
+        memory, plain = self.now.memory, self.now.plain
+        stretch = Stretch.whole(width, plain.clock)
+        if is_padded:
+            leads = data.draw(
+                st.lists(st.integers(0, width), min_size=len(plain.clock), max_size=len(plain.clock))
+            )
+            stretch = Stretch(width, plain.clock, tuple(leads), tuple(width - lead for lead in leads))
+        q, k, v = self.tensors(seed, stretch)
+        memory = layer.append(memory, Piece(q, k, v, stretch), self.geometry.dtype, "absolute")
+        plain = plain.append(k, v, stretch, self.geometry.dtype)
+        if is_prompt:
+            memory, plain = replace(memory, prompt=memory.clock), replace(plain, prompt=plain.clock)
+        answer, memory = layer.attend_all(memory, Queries(q, stretch, self.geometry))
+        self.move(memory, plain)
+        self.answers(answer, q, stretch)
+
+    @rule(seed=seeds)
+    def step(self, seed: int) -> None:
+        memory, plain = self.now.memory, self.now.plain
+        stretch = Stretch.whole(1, plain.clock)
+        q, k, v = self.tensors(seed, stretch)
+        found = layer.step(memory, q, k, v, self.env)
+        if found is None:
+            tail = memory.segments[-1] if memory.segments else None
+            assert self.geometry.softcap is not None or not (isinstance(tail, Tail) and tail.is_simple)
+            return
+        out, memory = found
+        self.move(memory, plain.append(k, v, stretch, self.geometry.dtype))
+        want = self.now.plain.attend(q, stretch, self.geometry, self.sinks)
+        assert_close(out, want.out, "attention_fp32", what="a step's out")
+
+    @precondition(lambda self: self.holds)
+    @rule(
+        data=st.data(),
+        seed=seeds,
+        share=st.sampled_from([0.0, 0.2, 0.6, 0.9, 1.0]),
+        how=st.sampled_from(["head", "layer", "count"]),
+        weighs=st.sampled_from([False, False, True]),
+        rewrites=st.sampled_from(["", "", "keys", "values"]),
+    )
+    def keep(self, data: Any, seed: int, share: float, how: str, weighs: bool, rewrites: str) -> None:
+        memory, plain, rows = self.now.memory, self.now.plain, self.some_rows(data)
+        roll = Roll.of(memory)
+        live = roll.entries.live
+        width = live.shape[-1]
+        draws = self.random(seed, N_HEADS, width, 1)[..., 0].sigmoid()
+        if how == "layer":
+            draws = draws[:, :1].expand_as(draws)
+        keep = draws <= share
+        if how == "count":
+            keep = draws.masked_fill(~live, 2.0).argsort(-1).argsort(-1) < round(7 * share)
+        choice = Choice(keep, torch.where(keep & live, (8 * draws).round() / 8, 0.0) if weighs else None)
+        if rewrites:
+            dim = DIM if rewrites == "keys" else self.geometry.value_dim
+            choice = replace(choice, **{rewrites: self.random(seed + 1, N_HEADS, width, dim)})
+        self.move(chosen.keep(memory, roll, choice, rows), plain.keep(choice, rows))
+        assert (
+            self.bytes_of("keys", "values") == self.bytes_of_sketch() + self.n_raw * self.geometry.entry_bytes
+        )
+
+    @precondition(lambda self: self.now.memory.segments)
+    @rule(data=st.data(), seed=seeds)
+    def remember(self, data: Any, seed: int) -> None:
+        rows = self.some_rows(data)
+        keys, values = (
+            self.random(seed + i, N_HEADS, 3, dim).to(self.geometry.dtype)
+            for i, dim in enumerate((DIM, self.geometry.value_dim))
+        )
+        weights = self.random(seed, N_HEADS, 3, 1)[..., 0]
+        sketch = Sketch(keys, values, weights.masked_fill(weights < -0.5, -math.inf))
+        self.move(layer.owning(self.now.memory, ACT, sketch, rows), self.now.plain.remember(sketch, rows))
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data(), hurry=st.booleans())
+    def settle(self, data: Any, hurry: bool) -> None:
+        plain, n_rows = self.now.plain, len(self.now.plain.clock)
+        residual = data.draw(st.lists(st.integers(0, 20), min_size=n_rows, max_size=n_rows))
+        memory = layer.settle(self.now.memory, self.codec, self.env, residual, hurry=hurry)
+        left = raw_counts(memory, n_rows)
+        size, run = self.codec.group, self.codec.group if hurry else max(self.codec.group, layer.CODING_RUN)
+        leaving = [
+            [a - b for a, b in zip(*pair, strict=True)] for pair in zip(plain.raw(), left, strict=True)
+        ]
+        for most, *rows in zip(residual, plain.raw(), left, leaving, strict=True):
+            for raw, rest, gone in zip(*rows, strict=True):
+                assert gone >= 0 and gone % size == 0, "entries leave in whole groups"
+                assert rest <= most or rest < size, "no more than the residual stays raw"
+                assert gone == 0 or gone < raw - most + run, "no more than needed leaves"
+        self.move(memory, plain.code(self.codec, self.env, leaving))
+
+    @precondition(lambda self: max(self.now.plain.clock) > 0)
+    @rule(n=st.integers(1, 15))
+    def crop(self, n: int) -> None:
+        self.move(layer.cropped(self.now.memory, n), self.now.plain.crop(n))
+
+    @rule(data=st.data())
+    def rows(self, data: Any) -> None:
+        last = len(self.now.plain.clock) - 1
+        order = data.draw(st.lists(st.integers(0, last), min_size=1, max_size=3))
+        self.move(layer.rows(self.now.memory, torch.tensor(order)), self.now.plain.rows(order))
+
+    @precondition(lambda self: self.holds)
+    @rule(seed=seeds, names=st.sets(st.sampled_from(NAMES)))
+    def with_columns(self, seed: int, names: set[str]) -> None:
+        memory, plain = self.now.memory, self.now.plain
+        roll = Roll.of(memory)
+        live = roll.entries.live
+        columns = {
+            name: self.random(seed + i, N_HEADS, live.shape[-1], 1)[..., 0].masked_fill(~live, math.nan)
+            for i, name in enumerate(sorted(names))
+        }
+        stat = self.random(seed, 1, 1, 1).flatten()
+        memory, roll = with_columns(replace(memory, stats={"n": stat}), roll, columns)
+        self.move(memory, replace(plain.with_columns(columns), stats=tuple(stat.tolist())))
+        self.columns_are_right(roll)
+
+    @rule()
+    def fitted(self) -> None:
+        self.move(layer.fitted(self.now.memory), self.now.plain)
+        raw = [s for s in writable(self.now.memory) if not isinstance(s, Coded)]
+        slots = sum(s.entries().live.numel() if isinstance(s, Tail) else int(s.lengths.sum()) for s in raw)
+        assert self.bytes_of("keys", "values") == self.bytes_of_sketch() + slots * self.geometry.entry_bytes
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def go_on_from_an_older_value(self, data: Any) -> None:
+        old = data.draw(st.sampled_from(range(len(self.past))))
+        self.past.append(self.now)
+        self.now = self.past.pop(old)
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data())
+    def take_back(self, data: Any) -> None:
+        """Return to an older value and abandon whatever came from it."""
+        old = self.past[data.draw(st.sampled_from(range(len(self.past))))]
+        self.past = [value for value in self.past if value.number in old.ancestors]
+        self.now = replace(old, memory=layer.reclaimed(old.memory))
+
+    @invariant()
+    def poison(self) -> None:
+        """Whatever lies behind the newest value's entries was never written, so nobody may see it."""
+        for segment in self.now.memory.segments:
+            if isinstance(segment, Tail) and segment.arena.version == segment.version:
+                segment.arena.keys[:, :, segment.longest :] = math.nan
+                segment.arena.values[:, :, segment.longest :] = math.nan
+
+    @invariant()
+    def every_value_that_is_held_is_right(self) -> None:
+        for value in (self.now, *self.past):
+            check(value.memory, value.plain)
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        memory, plain = self.now.memory, self.now.plain
+        counts = [len(cell) for cell in plain.flat]
+        rows = [max(map(len, row)) for row in plain.cells]
+        assert layer.longest(memory) == max(counts) and layer.row_lengths(memory) == tuple(rows)
+        assert not self.holds or layer.head_counts(memory) == counts
+        assert raw_counts(memory, len(rows)) == plain.raw()
+        assert layer.raw_length(memory) >= max(map(max, plain.raw()))
+        assert layer.live_groups(memory) == (plain.live_groups() if self.codec.group > 1 else [0] * len(rows))
+        own = (
+            self.codec.bytes_per_entry(self.geometry)
+            - self.codec.group_bytes(self.geometry) / self.codec.group
+        )
+        least = (sum(counts) - self.n_raw) * own + self.n_raw * self.geometry.entry_bytes
+        assert self.bytes_of() >= least + self.bytes_of_sketch()
+
+    @invariant()
+    def a_query_sees_everything(self) -> None:
+        if self.now.memory.segments:
+            stretch = Stretch.whole(1, self.now.plain.clock)
+            q = self.random(1, GROUP * N_HEADS, 1, DIM)
+            answer, _ = layer.attend_all(self.now.memory, Queries(q, stretch, self.geometry))
+            self.answers(answer, q, stretch)
+
+    def answers(self, got: Partial, q: Tensor, stretch: Stretch) -> None:
+        """Every real query is answered as by one softmax over the plain lists."""
+        want = self.now.plain.attend(q, stretch, self.geometry, self.sinks)
+        real = (stretch.ordinals() >= 0)[:, None].expand(want.lse.shape)
+        assert_close(got.lse[real], want.lse[real], "attention_fp32", what="lse")
+        assert_close(got.out[real], want.out[real], "attention_fp32", what="out")
+
+    def columns_are_right(self, roll: Roll) -> None:
+        """The roll that was handed back knows the new columns too."""
+        fresh = Roll.of(self.now.memory).entries
+        assert roll.entries.columns.keys() >= fresh.columns.keys()
+        for name in fresh.columns:
+            assert_same(roll.entries.column(name)[fresh.live], fresh.column(name)[fresh.live], what=name)
+
+    @property
+    def n_raw(self) -> int:
+        return sum(map(sum, self.now.plain.raw()))
+
+    def bytes_of_sketch(self) -> int:
+        """Keys and values of what is remembered of dropped entries."""
+        sketch = layer.owned(self.now.memory, ACT)
+        return 0 if sketch is None else sketch.logw.numel() * self.geometry.entry_bytes
+
+    def bytes_of(self, *fields: str) -> int:
+        """Bytes of the distinct storages behind these fields, or behind all."""
+        held = [named[2] for _, named in layer.tensors(self.now.memory) if not fields or named[0] in fields]
+        return sum({s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in held)}.values())
+
+
+def raw_counts(memory: Memory, n_rows: int) -> list[list[int]]:
+    """Entries per row and head that lie in no code."""
+    raw = [s.lengths for s in writable(memory) if not isinstance(s, Coded)]
+    return sum(raw, torch.zeros(n_rows, N_HEADS, dtype=torch.int32)).tolist()
+
+
+def check(memory: Memory, plain: Plain) -> None:
+    """The memory holds exactly the entries of the plain lists, bit by bit."""
+    assert (memory.clock, memory.prompt) == (plain.clock, plain.prompt)
+    assert memory.stats["n"].tolist() == list(plain.stats)
+    if not writable(memory):
+        assert not any(plain.flat)
+        return
+    entries = Roll.of(memory).entries
+    assert entries.lengths.flatten().tolist() == [len(cell) for cell in plain.flat]
+    assert torch.equal(entries.live, torch.arange(entries.live.shape[-1]) < entries.lengths[..., None])
+    assert (entries.ordinals[~entries.live] == -1).all()
+    held: Sequence[Any] = [entry for cell in plain.flat for entry in cell]
+    assert entries.ordinals[entries.live].tolist() == [entry.ordinal for entry in held]
+    logw = torch.zeros(entries.live.shape) if entries.logw is None else entries.logw
+    assert logw[entries.live].tolist() == [entry.logw for entry in held]
+    for name in NAMES:
+        column = entries.column(name)[entries.live]
+        assert column.tolist() == [entry.columns.get(name, 0.0) for entry in held], name
+    for got, what in ((entries.keys(), "key"), (entries.values(), "value")):
+        want = [getattr(entry, what) for entry in held]
+        assert_same(got[entries.live], torch.stack(want) if want else got[entries.live], what=f"{what}s")
+        assert got.isfinite().all(), f"dead {what}s show"
+
+
+TestStore = Store.TestCase
+TestStore.settings = settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True)
+
+
+@pytest.mark.slow
+class TestStoreLong(Store.TestCase):
+    settings = settings(max_examples=300, stateful_step_count=60, deadline=None, derandomize=True)
