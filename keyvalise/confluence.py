@@ -45,47 +45,31 @@ def meet(layers: Sequence[Parked], states: Mapping[str, Tensor]) -> list[Memory]
 
 def act(stage: Stage, layers: Sequence[Parked], states: Mapping[str, Tensor]) -> list[Memory]:
     """One stage in all its layers."""
-    rolls = [Roll.of(one.memory) for one in layers]
+    cuts = [decide.Cut(one.memory, Roll.of(one.memory), one.piece, one.bed) for one in layers]
     dues = [next(due for due in one.due if due[0] is stage) for one in layers]
     scores: Sequence[Scores | None] = [None] * len(layers)
     if scope(stage.score) == "model":
-        views = [
-            (one.bed.env, roll.entries, one.memory.stats) for one, roll in zip(layers, rolls, strict=True)
-        ]
+        views = [(cut.bed.env, cut.roll.entries, cut.memory.stats) for cut in cuts]
         scores = stage.score.survey(views, states)  # type: ignore[attr-defined]
-    cases = [
-        decide.judge(one.memory, roll, due, one.piece, one.bed, score)
-        for one, roll, due, score in zip(layers, rolls, dues, scores, strict=True)
-    ]
-    return [
-        one.memory
-        if case is None or count is None
-        else decide.carry_out(one.memory, roll, due, case, count, one.bed)
-        for one, roll, due, case, count in zip(
-            layers, rolls, dues, cases, _counts(stage, layers, rolls, cases), strict=True
-        )
-    ]
+    judged = zip(cuts, dues, scores, strict=True)
+    cases = [decide.judge(cut, due, score) for cut, due, score in judged]
+    after = [one.memory for one in layers]
+    asked = [(i, case) for i, case in enumerate(cases) if case is not None]
+    counts = _counts(stage, [(cuts[i], case) for i, case in asked])
+    for (i, case), count in zip(asked, counts, strict=True):
+        after[i] = decide.carry_out(cuts[i], dues[i], case, count)
+    return after
 
 
-def _counts(
-    stage: Stage, layers: Sequence[Parked], rolls: Sequence[Roll], cases: Sequence[decide.Case | None]
-) -> list[Tensor | None]:
+def _counts(stage: Stage, asked: Sequence[tuple[decide.Cut, decide.Case]]) -> Sequence[Tensor]:
     """Counts [B, H] of every layer that has something to decide."""
-    asked = [i for i, case in enumerate(cases) if case is not None]
-    counts: list[Tensor | None] = [None] * len(layers)
-    views: list[Claim] = []
-    for i in asked:
-        case = cases[i]
-        assert case is not None
-        views.append((layers[i].bed.env, case.scores, case.guard, rolls[i].entries.lengths, case.budget))
-    shared: Sequence[Tensor] = (
-        stage.allocate.share(views)  # type: ignore[attr-defined]
-        if scope(stage.allocate) == "model"
-        else [stage.allocate.allocate(*view) for view in views]
-    )
-    for i, count in zip(asked, shared, strict=True):
-        counts[i] = count
-    return counts
+    claims: list[Claim] = [
+        (cut.bed.env, case.scores, case.guard, cut.roll.entries.lengths, case.budget) for cut, case in asked
+    ]
+    if scope(stage.allocate) == "model":
+        shared: Sequence[Tensor] = stage.allocate.share(claims)  # type: ignore[attr-defined]
+        return shared
+    return [stage.allocate.allocate(*claim) for claim in claims]
 
 
 def _told(one: Parked) -> Bed:

@@ -17,6 +17,19 @@ from keyvalise.store import chosen, layer
 from keyvalise.store.roll import Roll
 from keyvalise.types.data import Memory, Piece, Scores
 
+Due = tuple[Stage, tuple[bool, ...]]
+"""A stage, and in which rows it acts."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A layer where a stage is due: its memory, the entries in it, the last piece it met, its bed."""
+
+    memory: Memory
+    roll: Roll
+    piece: Piece
+    bed: Bed
+
 
 @dataclass(frozen=True)
 class Case:
@@ -28,32 +41,25 @@ class Case:
     budget: Tensor
 
 
-def now(memory: Memory, roll: Roll, due: tuple[Stage, tuple[bool, ...]], piece: Piece, bed: Bed) -> Memory:
+def now(cut: Cut, due: Due) -> Memory:
     """score → rescore → protect → allocate → select → act, in the rows whose cut it is."""
-    (stage, _), env = due, bed.env
-    case = judge(memory, roll, due, piece, bed)
+    case = judge(cut, due)
     if case is None:
-        return memory
-    counts = stage.allocate.allocate(env, case.scores, case.guard, roll.entries.lengths, case.budget)
-    return carry_out(memory, roll, due, case, counts, bed)
+        return cut.memory
+    lengths = cut.roll.entries.lengths
+    counts = due[0].allocate.allocate(cut.bed.env, case.scores, case.guard, lengths, case.budget)
+    return carry_out(cut, due, case, counts)
 
 
-def judge(
-    memory: Memory,
-    roll: Roll,
-    due: tuple[Stage, tuple[bool, ...]],
-    piece: Piece,
-    bed: Bed,
-    scores: Scores | None = None,
-) -> Case | None:
+def judge(cut: Cut, due: Due, scores: Scores | None = None) -> Case | None:
     """What the stage decides on, or nothing where everything may stay; `scores` if they are known already."""
-    (stage, rows), env, entries = due, bed.env, roll.entries
-    tokens = bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
+    (stage, rows), memory, env, entries = due, cut.memory, cut.bed.env, cut.roll.entries
+    tokens = cut.bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
     if all(seen <= n for seen, n in zip(memory.clock, tokens, strict=True)):
         return None
-    scores = scores or stage.score.score(env, entries, memory.stats, piece)
+    scores = scores or stage.score.score(env, entries, memory.stats, cut.piece)
     for rescorer in stage.rescorers:
-        scores = rescorer.rescore(env, scores, entries, memory.stats, piece)
+        scores = rescorer.rescore(env, scores, entries, memory.stats, cut.piece)
     guard = protect.mask(
         entries.ordinals, memory.clock, tokens, sinks=stage.act.sinks, recent=stage.act.recent
     )
@@ -61,13 +67,11 @@ def judge(
     return Case(heads.reduce(scores, env.geometry), scores, guard, budget)
 
 
-def carry_out(
-    memory: Memory, roll: Roll, due: tuple[Stage, tuple[bool, ...]], case: Case, counts: Tensor, bed: Bed
-) -> Memory:
+def carry_out(cut: Cut, due: Due, case: Case, counts: Tensor) -> Memory:
     """Choose as many as counted, and let the act deal with the rest."""
-    (stage, rows), env, entries = due, bed.env, roll.entries
+    (stage, rows), env, entries = due, cut.bed.env, cut.roll.entries
     choice = stage.select.select(env, case.scores, counts, case.guard, entries, case.votes)
-    own = layer.owned(memory, stage.act.name)
+    own = layer.owned(cut.memory, stage.act.name)
     choice, own = stage.act.act(env, entries, choice, case.scores, own)
-    memory = layer.owning(memory, stage.act.name, own, rows)
-    return chosen.keep(memory, roll, choice, rows, bed.river.angle)
+    memory = layer.owning(cut.memory, stage.act.name, own, rows)
+    return chosen.keep(memory, cut.roll, choice, rows, cut.bed.river.angle)

@@ -94,7 +94,7 @@ def commit(memory: Memory, piece: Piece, due: Due, call: Call, bed: Bed) -> Memo
         memory, roll = observe(memory, piece, observers, bed.env)
         for stage, rows in due:
             if stage.scope == "layer":
-                memory = decide.now(memory, roll, (stage, rows), piece, bed)
+                memory = decide.now(decide.Cut(memory, roll, piece, bed), (stage, rows))
                 roll = Roll.of(memory)
     if any(stage.scope == "model" for stage, _ in due):
         return memory

@@ -83,6 +83,10 @@ def places(gates: Tensor) -> Tensor:
 
 def knob(n_heads: int, share: float, few: int, tokens: int, most: float = 1.0) -> Knob:
     """What a budget of a share of `tokens` comes to, where `few` of them are protected in every head."""
-    budget = torch.tensor([int(share * n_heads * tokens + 1e-6)])
-    full = int(n_full(n_heads, budget, torch.tensor([few]), torch.tensor([tokens]), most))
-    return Knob(full, (full * tokens + (n_heads - full) * min(few, tokens)) / (n_heads * tokens))
+    budget = int(share * n_heads * tokens + 1e-6)
+    if budget >= n_heads * tokens:
+        return Knob(n_heads, 1.0)
+    few = max(min(few, budget // n_heads), 1)
+    numbers = torch.tensor([budget, few, tokens])
+    full = int(n_full(n_heads, numbers[0], numbers[1], numbers[2], most))
+    return Knob(full, (full * tokens + (n_heads - full) * few) / (n_heads * tokens))

@@ -115,7 +115,10 @@ def _fitted(path: Path, made: Asset, geometry: Geometry, n_layers: int) -> Mappi
     by = {"q": (geometry.n_query_heads,), "kv": (geometry.n_kv_heads,)}
     kind = str(made.header.get("granularity"))
     heads = by.get(kind, (geometry.n_query_heads, geometry.n_kv_heads))
-    wanted = {"layers": {(n_layers,)}, "heads": {(n_layers, n) for n in heads}}
+    wanted: dict[str, set[tuple[int, ...]]] = {
+        "layers": {(n_layers,)},
+        "heads": {(n_layers, n) for n in heads},
+    }
     for key, tensor in made.tensors.items():
         shape = tuple(tensor.shape)
         if shape in wanted.get(key, {shape}):

@@ -23,7 +23,6 @@ from keyvalise.recipe.object import Recipe
 from keyvalise.store import layer as store
 from keyvalise.store.roll import Roll
 from keyvalise.types.errors import InputError, UnsupportedModel
-from keyvalise.types.geometry import Geometry
 
 
 class KVCache(Cache):
@@ -52,19 +51,17 @@ class KVCache(Cache):
             raise InputError(f"prefill_chunk must be at least 1, got {prefill_chunk}")
         layers = models.host_layers(model)
         indices = models.handled(layers)
-        config = models.text_config(model)
-        seam = models.seam_of(model)
-        geometry = Geometry.of(config, dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent")
-        self.shared = Shared.of(model, recipe, geometry, indices, seam, len(layers))
+        self.shared = Shared.of(model, recipe, layers, dtype)
         self.shared.prefill_chunk, self.shared.seed = prefill_chunk, seed
         self.shared.kin.add(self)
         self._check(model, indices)
+        seam = self.shared.seam
         kind = KVLayer if seam == "handle" else DenseLayer
         for index in indices:
             layers[index] = self.shared.layers[index] = kind(self.shared, index)
         Cache.__init__(self, layers=layers)
         if seam == "handle":
-            attention.switch(config)
+            attention.switch(models.text_config(model))
             taps.install(model, recipe.taps, KVCache)
         elif seam == "latent":
             dense.install(model, KVCache)

@@ -218,7 +218,10 @@ class MemoryLayer(CacheLayerMixin):
         assert self.river is not None and self.env is not None
         piece = draft.call.piece.cut(0, accepted)
         ends = piece.stretch.ends
-        spans = tuple(replace(span, prompt_end=end) for span, end in zip(draft.call.spans, ends, strict=True))
+        spans = tuple(
+            replace(span, prompt_end=end, n=end - span.start)
+            for span, end in zip(draft.call.spans, ends, strict=True)
+        )
         before = draft.before if self.shared.is_forked else store.reclaimed(draft.before)
         assert draft.out is not None
         out = draft.out[:, :, :accepted]

@@ -9,6 +9,7 @@ import functools
 import inspect
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,7 @@ def host_layers(model: Any) -> list[Any]:
     return list(DynamicCache(config=model.config).layers)
 
 
-def handled(layers: list[Any]) -> tuple[int, ...]:
+def handled(layers: Sequence[Any]) -> tuple[int, ...]:
     """The layers whose cache grows with the context; sliding and recurrent ones stay as the host made
     them.
     """

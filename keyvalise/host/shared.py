@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -67,21 +67,21 @@ class Shared:
     layers: weakref.WeakValueDictionary[int, MemoryLayer] = field(default_factory=weakref.WeakValueDictionary)
 
     @staticmethod
-    def of(
-        model: Any,
-        recipe: Recipe,
-        geometry: Geometry,
-        indices: tuple[int, ...],
-        seam: models.Seam,
-        n_layers: int,
-    ) -> Shared:
-        """The settings of a new cache, with what the recipe's parts ask of the model and of assets."""
+    def of(model: Any, recipe: Recipe, layers: Sequence[Any], dtype: torch.dtype | None) -> Shared:
+        """The settings of a new cache over the host's `layers`, with what the recipe asks of the model.
+
+        dtype   of raw entries, by default the model's
+        """
+        seam, indices = models.seam_of(model), models.handled(layers)
+        geometry = Geometry.of(
+            models.text_config(model), dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent"
+        )
         shared = Shared(recipe, geometry, {}, seam, model.dtype, first=min(indices, default=0))
         if recipe.needs_rope:
             shared.ropes = {index: models.rope_of(model, geometry, index) for index in indices}
         if recipe.weights:
             shared.weights = {i: models.weights_of(model, i, recipe.weights, geometry) for i in indices}
-        shared.fixed = assets.of(recipe.assets, model, geometry, indices, n_layers)
+        shared.fixed = assets.of(recipe.assets, model, geometry, indices, len(layers))
         return shared
 
     def gives(self) -> frozenset[str]:

@@ -55,8 +55,13 @@ def reduce_layer(scores: Scores, live: Tensor, how: How = "mean") -> Scores:
     Shapes   values [B, N, T], live bool [B, H, T] → [B, 1, T]
     """
     mask = spread(live, scores.values.shape[1])
-    if how == "mean":
-        total = torch.where(mask, scores.values, 0.0).sum(1, keepdim=True)
-        return scores.with_values(total / mask.sum(1, keepdim=True).clamp(min=1))
-    top = torch.where(mask, scores.values, -math.inf).amax(1, keepdim=True)
-    return Scores(torch.where(mask.any(1, keepdim=True), top, 0.0), unsummed(scores.kind))
+
+    def over(values: Tensor) -> Tensor:
+        if how == "mean":
+            total = torch.where(mask, values, 0.0).sum(1, keepdim=True)
+            return total / mask.sum(1, keepdim=True).clamp(min=1)
+        top = torch.where(mask, values, -math.inf).amax(1, keepdim=True)
+        return torch.where(mask.any(1, keepdim=True), top, 0.0)
+
+    kind = scores.kind if how == "mean" else unsummed(scores.kind)
+    return Scores(over(scores.values), kind, None if scores.base is None else over(scores.base))

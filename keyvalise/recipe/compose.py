@@ -31,6 +31,7 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
         have = _after(stage, have)
         _check_layers(stage.layers, geometry)
         _check_stage_budget(recipe, stage, geometry)
+    _check_again(recipe, have)
     if recipe.code is not None:
         _meet(recipe.code, have)
         recipe.code.check(geometry)
@@ -50,6 +51,15 @@ def _after(stage: Stage, have: frozenset[str]) -> frozenset[str]:
         sets = (sets or "sets:layer" in part.gives) and "sets:layer" not in part.takes
     kept = frozenset(need for need in met if not need.startswith("scores:"))
     return kept | {"sets:layer"} if sets else kept - {"sets:layer"}
+
+
+def _check_again(recipe: Recipe, have: frozenset[str]) -> None:
+    """Every stage meets what it left behind: at its next step, or at the end of a second prompt."""
+    for stage in recipe.stages:
+        try:
+            have = _after(stage, have)
+        except UnmetNeed as error:
+            raise UnmetNeed(f"when the stage acts again, {error}") from None
 
 
 def _meet(part: Any, have: frozenset[str]) -> None:

@@ -16,9 +16,7 @@ Paper      Xiao et al. 2024, arXiv 2410.10819           Confidence  official cod
 
 from __future__ import annotations
 
-TEXT = (
-    "at prompt, every 1 in decode: recency > layout(profile=duo) > drop(sinks=64, recent=256) @ 50%"
-)
+TEXT = "at prompt, every 1 in decode: recency > layout(profile=duo) > drop(sinks=64, recent=256) @ 50%"
 ARGUMENTS = {
     "profile": ("layout.profile",),
     "full": ("layout.full",),

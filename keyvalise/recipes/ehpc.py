@@ -7,9 +7,10 @@ Formula    Σ over the evaluator heads of the window's mean attention, averaged 
 Units      window: queries and protected newest tokens
 Phase      at the prompt, then append
 Scope      model; one set for all layers and heads
+Reduces to snapkv with layer(mean) where all heads of the only layer evaluate; to full at 100 %
 Differs    the paper deletes the other tokens from the text and runs the model again (`keyvalise.shorten`);
            here the entries stay as they were computed. Its pooling over 32 is over 33, which has a middle.
-Paper      Fei et al. 2025, arXiv 2501.12959            Confidence  secondary
+Paper      Fei et al. 2025, arXiv 2501.12959            Confidence  reconstruction
 """
 
 from __future__ import annotations

@@ -15,9 +15,7 @@ Paper      Fu et al. 2024, arXiv 2410.19258             Confidence  official cod
 
 from __future__ import annotations
 
-TEXT = (
-    "at prompt: window(8) > mean > pool(7, max) > proportional(profile=retrieval) > drop(recent=8) @ 25%"
-)
+TEXT = "at prompt: window(8) > mean > pool(7, max) > proportional(profile=retrieval) > drop(recent=8) @ 25%"
 ARGUMENTS = {
     "profile": ("proportional.profile",),
     "window": ("window.n", "drop.recent"),

@@ -6,6 +6,7 @@ token that the prompt predicts. It needs the whole forward: all layers hold the 
 Formula    ‖embedding‖ · softplus(logit of the final prediction); the first token always stays
 Phase      at the prompt, then append
 Scope      model; one set for all layers and heads
+Reduces to the ranking by last states where all embeddings are equally long; to full at 100 %
 Differs    published for classification; keys and values are our application; map=raw is the published form
 Paper      Abbasi et al. 2024, arXiv 2411.16252         Confidence  official code, as an attribution
 """

@@ -17,8 +17,7 @@ Paper      Tang et al. 2024, arXiv 2407.15891           Confidence  reconstructi
 from __future__ import annotations
 
 TEXT = (
-    "at prompt, every 1 in decode: recency > layout(profile=razor) > "
-    "compensate(sinks=4, recent=62.5%) @ 32%"
+    "at prompt, every 1 in decode: recency > layout(profile=razor) > compensate(sinks=4, recent=62.5%) @ 32%"
 )
 ARGUMENTS = {
     "profile": ("layout.profile",),

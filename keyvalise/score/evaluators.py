@@ -23,12 +23,12 @@ class EvaluatorsScore:
     Formula    s_t = Σ over that layer's heads with a score above 0 of mean_s softmax_t(q_hs·k_t), asked once
                and given to every layer by ordinals; an entry that this layer no longer holds scores 0
     Cost       the heads' n·T·D time in one layer; every layer remembers its last n queries in the prompt
-    Needs      a profile of evaluator heads; heads that hold the same entries
+    Needs      a profile of evaluator heads
     Phase      when a call has ended                        Scope  model: the same tokens for all layers
     Differs    the paper runs the model again on the chosen tokens (`shorten` does); as a recipe the entries
                stay as they were computed, with their context and positions
     Raises     AssetError where the profile is missing or another model's
-    Paper      Fei et al. 2025, arXiv 2501.12959            Confidence  secondary
+    Paper      Fei et al. 2025, arXiv 2501.12959            Confidence  reconstruction
     """
 
     n: int = arg(32, low=1, doc="queries that vote")
@@ -37,7 +37,7 @@ class EvaluatorsScore:
     name: ClassVar[str] = "evaluators"
     room: ClassVar[str] = "score"
     scope: ClassVar[Literal["model"]] = "model"
-    needs: ClassVar[frozenset[str]] = frozenset({"layers", "queries:piece", "keys", "sets:layer"})
+    needs: ClassVar[frozenset[str]] = frozenset({"layers", "queries:piece", "keys"})
     gives: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
@@ -49,10 +49,12 @@ class EvaluatorsScore:
         env, entries, stats = max(views, key=lambda view: float(self._heads(view[0]).sum()))
         window = WindowObserver(self.n)
         seen = mass.window_mass(env.geometry, stats[window.q_name], stats[window.ordinals_name], entries)
-        votes = (seen * (self._heads(env) > 0)[:, None]).sum(1)
         n_tokens = max(env.prompt)
+        group = seen.shape[1] // entries.live.shape[1]
+        places = _places(entries, n_tokens).repeat_interleave(group, 1)
+        votes = seen * (self._heads(env) > 0)[:, None]
         by_ordinal = votes.new_zeros((votes.shape[0], n_tokens + 1))
-        by_ordinal.scatter_(1, _places(entries, n_tokens)[:, 0], votes)
+        by_ordinal.scatter_add_(1, places.flatten(1), votes.flatten(1))
         return [_spread(by_ordinal, view[1], n_tokens) for view in views]
 
     def _heads(self, env: Env) -> Tensor:

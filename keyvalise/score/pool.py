@@ -49,4 +49,5 @@ class PoolRescore:
             return scores
         live = heads.spread(entries.live, scores.values.shape[1])
         smooth = pool.average if self.how == "mean" else pool.largest
-        return Scores(smooth(scores.values, live, self.size), heads.unsummed(scores.kind))
+        base = None if scores.base is None else smooth(scores.base, live, self.size)
+        return Scores(smooth(scores.values, live, self.size), heads.unsummed(scores.kind), base)

@@ -40,6 +40,11 @@ def room(name: str) -> st.SearchStrategy[Any]:
     return strategies.room(name).map(small)
 
 
+BARE = sizes.INDEX_BYTES
+"""A row that holds every token is planned without ordinals, which it has to carry where another row of its
+batch drops some, or keeps another number of them raw.
+"""
+
 budgets = st.one_of(
     st.builds(Budget, st.sampled_from([8.0, 20.0, 35.0, 60.0, 90.0, 100.0]), st.just("%"), st.booleans()),
     st.builds(Budget, st.integers(1, 40).map(float), st.just("tok")),
@@ -142,6 +147,8 @@ def allowed_bytes(place: Place, layer: Any, stage: Stage) -> int:
         allowed = sizes.allowed_bytes(stage.budget, stage.layers, geometry, whole)
         is_least = river.plan(stage, seen, whole, 1.0).tokens <= 1
         total += max(allowed, cost.bytes(1, 1, 1.0) if is_least else 0)
+        if len(place.clock) > 1 and river.plan(stage, seen, whole).tokens >= seen:
+            total += BARE * geometry.n_kv_heads * seen
     return total
 
 

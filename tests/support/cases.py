@@ -50,7 +50,7 @@ VARIANTS = {
     "activity": "at prompt: window(7) > value_norm > max > activity > drop(sinks=1, recent=7) @ 40%",
     "duo_int8": "duo(sinks=2, recent=5) > int8(residual=4, group=8) @ 40%",
     "ems_adaptive_int4": "ems(window=7) > adaptive > int4(residual=8, group=8) @ 40%",
-    "cam_every": "every 5: mass > cam(3, weight=mass, recent=4) @ 17tok",
+    "cam_every": "at prompt, every 5 in decode: mass > cam(3, weight=mass, recent=4) @ 17tok",
     "compensated": "at prompt, every 4: recency > compensate(sinks=2) @ 17tok",
     "representatives_mean": "at prompt: window(7) > representatives(0.5, anchor=mean) > drop(recent=3) @ 30%",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json as jsons
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +17,10 @@ import keyvalise
 from keyvalise import KVCache, Recipe
 from keyvalise.host import taps
 from keyvalise.recipe import catalogue, words
+from keyvalise.store import asset
+from keyvalise.store import profile as profiles
 from keyvalise.types.errors import (
+    AssetError,
     BadArgument,
     HostError,
     ImpossibleBudget,
@@ -169,6 +175,31 @@ def from_queries() -> None:
     KVCache.from_dynamic(stock, model, "snapkv @ 50%")
 
 
+def profile(content: str | bytes, end: int | None = None) -> Callable[[], Any]:
+    """A recipe that takes a file with this content, or its beginning, as a profile."""
+
+    def build() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "profile"
+            path.write_bytes((content if isinstance(content, bytes) else content.encode())[:end])
+            KVCache(tiny("llama"), f"duo(profile='{path}')")
+
+    return build
+
+
+def ours(kind: str = "heads", shape: tuple[int, ...] = (3, 4), **header: Any) -> bytes:
+    """The bytes of an asset of ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x"
+        asset.write(path, asset.Asset(kind, {"heads": torch.ones(shape)}, header))
+        return path.read_bytes()
+
+
+def moved_away(read: Callable[[Path], Any]) -> Callable[[], Any]:
+    """A file that is gone when it is opened."""
+    return lambda: read(Path(tempfile.gettempdir()) / "keyvalise" / "nothing")
+
+
 STAGE = {
     "when": [{"at": "prompt"}],
     "parts": [{"part": name} for name in ("knorm", "uniform", "top", "drop")],
@@ -183,6 +214,8 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (lambda: Budget.parse("10"), "cannot read the budget '10'; write 10%,"),
         (recipe("knorm @ 9% on x"), "cannot read the layers 'x'; write 2.., ..8"),
         (recipe("knorm @ 9% on 7.."), "'on 7..' names no layer; the model has layers 0 to 2"),
+        (recipe("knorm @ 9% on ::0"), "'on ::0' goes no step; write ::1 or more"),
+        (json({"stages": [{**STAGE, "when": []}]}), "a stage in JSON says at least once when it acts"),
         (recipe(MIXED), "positions=slot holds for a whole recipe; write it in every stage"),
         (lambda: Recipe.parse(3), "a recipe is written as text, got int"),
         (recipe(""), "character 1 (the end): a recipe has at least one word"),
@@ -196,7 +229,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (json("{"), "this is no JSON"),
         (json([]), "an object with a list under 'stages'"),
         (json({"stages": [], "x": 3}), "a recipe in JSON has no field 'x'"),
-        (json({"stages": [3]}), "a stage in JSON is an object with 'when' and 'parts', got 3"),
+        (json({"stages": [3]}), "a stage in JSON is an object with lists under 'when' and 'parts', got 3"),
         (json({"stages": [{**STAGE, "parts": []}]}), "names all its parts; act is missing"),
         (json({"stages": [{**STAGE, "when": [{"every": 0}]}]}), "a schedule in JSON is"),
         (json({"stages": [], "code": {"part": "drop"}}), "the part drop has no place here"),
@@ -219,6 +252,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (lambda: KVCache(tiny("gpt2"), "streaming(positions=slot)"), "the model has no rotary positions"),
         (recipe("streaming(positions=slot) > int4"), "needs raw keys, and int4 writes codes"),
         (recipe("streaming(positions=slot) > adaptive"), "equally many entries in every head"),
+        (recipe("tova > adaptive @ 40%"), "when the stage acts again, layer needs sets:layer"),
         (recipe(TWO_SETS), "layer needs sets:layer, which neither the model nor an earlier part"),
         (growing_rotation, "positions=slot needs rope:static: the model's rotary angles must not change"),
         (from_queries, "window needs queries:piece, which neither the model nor an earlier part"),
@@ -268,6 +302,22 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
             "a budget of 16 tokens does not hold more than the last 16",
         ),
         (answer("1 2", "3"), "questions must be a list of at least one text"),
+    ],
+    AssetError: [
+        (recipe("duo(profile=nothing)"), "no asset 'nothing' for this LlamaForCausalLM; kept for it: duo,"),
+        (profile("[0.5, 0.5, 0.5]"), "is of the kind dropped, a part asks for heads"),
+        (profile(ours(model="0" * 12)), "was made for the model 000000000000, this LlamaForCausalLM is"),
+        (profile("1\t1\t1\n" * 4), "has heads where layers belong; turn its rows into columns"),
+        (profile("1\t1\n" * 3), "holds 3 layers of 2 kv heads, the model has 3 layers of 8 query and 4 kv"),
+        (profile(jsons.dumps({"9": [1]})), "names layer 9 and head 1; the model has 3 layers of 4 kv heads"),
+        (profile(ours(), end=-9), "is damaged: "),
+        (profile(ours(), end=40), "is no asset of this library, or its beginning is damaged"),
+        (profile(ours(version=7)), "has version 7; this library reads version 1"),
+        (profile(ours(shape=(4,))), "must hold a finite number for each of its layers and heads"),
+        (profile("a poem"), "is no score file that is known here: could not convert"),
+        (moved_away(asset.read), "cannot read the asset"),
+        (moved_away(profiles.read), "cannot read the profile"),
+        (lambda: asset.write(Path("/dev/null/x"), asset.Asset("heads", {})), "cannot write the asset"),
     ],
     TornForward: [
         (torn, "stopped half way: the layers have seen 0 to 9 tokens; make a new cache"),

@@ -1,6 +1,6 @@
 """Imports point down: the graph of the package, read from its files without running them.
 
-    floor 0  types        floor 3  recipe recipes flow          floor 6  api cli
+    floor 0  types        floor 3  recipe recipes flow …        floor 6  api cli
     floor 1  ops          floor 4  host reference
     floor 2  observe …    floor 5  inspect train bench
 
@@ -22,7 +22,7 @@ FLOORS = {
     "types": 0,
     "ops": 1,
     **dict.fromkeys(("observe", "score", "rescore", "allocate", "select", "act", "encode", "store"), 2),
-    **dict.fromkeys(("recipe", "recipes", "flow"), 3),
+    **dict.fromkeys(("recipe", "recipes", "flow", "decide", "confluence"), 3),
     **dict.fromkeys(("host", "reference"), 4),
     **dict.fromkeys(("inspect", "train", "bench"), 5),
     **dict.fromkeys(("api", "cli", "__main__"), 6),
@@ -32,6 +32,11 @@ NEIGHBOURS = {
     ("*", "observe"): "a part lists the observers it reads",
     ("recipes", "recipe"): "a published system is written in the recipe's own types",
     ("flow", "recipe"): "the river is handed its parts by the recipe",
+    ("flow", "decide"): "one step of the river has a page of its own",
+    ("decide", "recipe"): "stages come from the recipe",
+    ("confluence", "recipe"): "stages come from the recipe",
+    ("confluence", "decide"): "rivers that meet decide by the same steps",
+    ("confluence", "flow"): "and settle in the same way",
     ("__main__", "cli"): "`python -m keyvalise` is the command line",
     ("cli", "api"): "commands use the names a user has",
 }

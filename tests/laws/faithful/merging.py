@@ -108,23 +108,39 @@ def keepers_hold_the_means_of_contiguous_runs() -> None:
                 assert_close(got[0, :, slot], want[layer][:, run].mean(1), "attention_fp32")
 
 
+def one_token(*steps: int) -> list[drive.Call]:
+    """One token again and again, all at place zero: equal entries in every layer."""
+    ids = torch.full((1, N + sum(steps)), 7)
+    calls = drive.Text(ids, torch.ones_like(ids)).calls(N, *steps)
+    return [drive.Call(call.ids, call.mask, torch.zeros_like(call.positions)) for call in calls]
+
+
 @of("elastic")
 def of_equal_entries_counted_nothing_is_lost() -> None:
-    """One layer reads its keys where all tokens are one token and nothing turns them: with the counts the
-    next query sees what the full cache shows it.
-    """
-    model, n = tiny("llama"), 20
-    ids = torch.full((1, N + 1), 7)
-    text = drive.Text(ids, torch.ones_like(ids))
-    first, last = (drive.Call(c.ids, c.mask, torch.zeros_like(c.positions)) for c in text.calls(N, 1))
-    want = drive.run(model, KVCache(model), [first, last]).logits[1]
-    recipe = f"at prompt: mass > layer > merge(nearest, weight={{}}) @ {n}tok"
-    got = drive.run(model, KVCache(model, recipe.format("count")), [first, last])
-    assert len(got.kept[0][1][0][0]) == n
+    model, calls = tiny("llama"), one_token(1)
+    want = drive.run(model, KVCache(model), calls).logits[1]
+    recipe = "at prompt: mass > layer > merge(nearest, weight=count) @ 20tok"
+    got = drive.run(model, KVCache(model, recipe), calls)
+    assert len(got.kept[0][1][0][0]) == 20
     assert_close(got.logits[1], want, "logits_fp32")
     for entries in held("elastic(weight=count) @ 20tok"):
         assert entries.logw is not None
         assert_close(entries.logw.exp().sum(-1), torch.full((1, 4), float(N)), "attention_fp32")
+
+
+@of("streaming")
+def one_entry_that_stands_for_equal_losers_is_all_of_them() -> None:
+    """With `compensate` in place of `drop`, while the window slides on."""
+    model, calls = tiny("llama"), one_token(*[1] * 6)
+    want = drive.run(model, KVCache(model), calls).logits
+    got = drive.run(model, KVCache(model, "streaming > compensate(sinks=4) @ 20tok"), calls)
+    assert len(got.kept[-1][1][0][0]) == 20
+    for a, b in zip(got.logits[1:], want[1:], strict=True):
+        assert_close(a, b, "logits_fp32")
+    other = drive.text(N + 1).calls(N, 1)
+    dropped = drive.run(model, KVCache(model, "streaming @ 20tok"), other).logits[1]
+    remembered = drive.run(model, KVCache(model, "streaming > compensate(sinks=4) @ 20tok"), other).logits[1]
+    assert not torch.equal(dropped, remembered)
 
 
 @of("elastic")

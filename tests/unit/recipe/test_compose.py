@@ -13,10 +13,10 @@ from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.river import River
 from keyvalise.types.errors import BadArgument, ImpossibleBudget, RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import HOST_GIVES
+from keyvalise.types.part import HOST_GIVES, TAPS
 
 GEOMETRY = Geometry(4, 8, 4, 32, 32, torch.bfloat16, 32**-0.5)
-STATIC = frozenset({"rope", "rope:static"})
+STATIC = frozenset({"rope", "rope:static"}) | TAPS | {"weight:o_proj", "weight:unembed"}
 
 
 def build(text: str, gives: frozenset[str] = HOST_GIVES | STATIC) -> River:

@@ -43,7 +43,7 @@ def test_the_name_comes_back() -> None:
         (lambda d: d | {"code": {"part": "int4", "residual": "50%"}}, BadArgument, "int4: residual='50%'"),
         (lambda d: d | {"code": 3}, RecipeError, "an object with its name under 'part', got 3"),
         (lambda d: d | {"budget": 10}, RecipeError, "expected a text, got 10"),
-        (lambda d: d | {"stages": [3]}, RecipeError, "an object with 'when' and 'parts', got 3"),
+        (lambda d: d | {"stages": [3]}, RecipeError, "an object with lists under 'when' and 'parts', got 3"),
         (lambda d: d["stages"][0]["parts"].pop(0) and d, RecipeError, "score is missing"),
         (lambda d: d["stages"][0].update(when=[{"at": "dawn"}]) or d, RecipeError, "a schedule in JSON is"),
         (lambda d: d["stages"][0].update(when=[{"every": 0}]) or d, RecipeError, "a schedule in JSON is"),
