@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from keyvalise import decide
-from keyvalise.recipe.cuts import Due, cuts
+from keyvalise.recipe.cuts import Cut, Due, cuts
 from keyvalise.recipe.river import Bed, LayerRiver
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer
@@ -41,10 +41,10 @@ class Passed:
 def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
     """Take a whole call down the river."""
     values, parked = [], dict[Stage, tuple[bool, ...]]()
-    for piece, due in pieces(call, bed.river):
+    for piece, cut in pieces(call, bed.river):
         memory, piece = meet(memory, piece, call if piece is call.piece else None, bed)
-        parked |= {stage: rows for stage, rows in due if stage.scope == "model"}
-        memory = commit(memory, piece, due, call, bed)
+        parked |= {stage: rows for stage, rows in cut.due if stage.scope == "model"}
+        memory = commit(memory, piece, cut, call, bed)
         values.append((memory, piece))
     outs = [piece.out for _, piece in values if piece.out is not None]
     out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
@@ -54,18 +54,19 @@ def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
 def late(memory: Memory, call: Call, bed: Bed) -> Memory:
     """For a call that was appended whole and attended elsewhere: all stages due in it act at its end."""
     rows = dict.fromkeys(bed.river.stages, (False,) * len(call.spans))
-    for _, due in pieces(call, bed.river):
-        rows |= {stage: tuple(map(max, rows[stage], mine)) for stage, mine in due}
-    return commit(memory, call.piece, tuple((s, mine) for s, mine in rows.items() if any(mine)), call, bed)
+    for _, cut in pieces(call, bed.river):
+        rows |= {stage: tuple(map(max, rows[stage], mine)) for stage, mine in cut.due}
+    due = tuple((stage, mine) for stage, mine in rows.items() if any(mine))
+    return commit(memory, call.piece, replace(cut, due=due), call, bed)
 
 
-def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Due]]:
-    """The call between its cuts, each piece with the stages due at its end."""
+def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Cut]]:
+    """The call between its cuts, each piece with the cut at its end."""
     begin = 0
-    for end, due in cuts(call, river.stages, river.has_cuts):
-        piece = call.piece.cut(begin, end)
-        yield (replace(piece, is_prompt=False) if call.is_past_prompt(piece) else piece), due
-        begin = end
+    for cut in cuts(call, river.stages, river.has_cuts):
+        piece = call.piece.cut(begin, cut.column)
+        yield (replace(piece, is_prompt=False) if call.is_past_prompt(piece) else piece), cut
+        begin = cut.column
 
 
 def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Memory, Piece]:
@@ -83,22 +84,31 @@ def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Me
     return grown, replace(piece, out=partial.out, find_lse=lambda: partial.lse)
 
 
-def commit(memory: Memory, piece: Piece, due: Due, call: Call, bed: Bed) -> Memory:
+def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memory:
     """Observe the piece, let the stages due decide, settle what has become old."""
     if piece.is_prompt:
         ends = zip(memory.clock, call.spans, strict=True)
         memory = replace(memory, prompt=tuple(max(seen, span.total) for seen, span in ends))
     observers = bed.river.always + (bed.river.in_prompt if piece.is_prompt else ())
-    if observers or due:
+    if observers or cut.due:
         bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
         memory, roll = observe(memory, piece, observers, bed.env)
-        for stage, rows in due:
-            if stage.scope == "layer":
+        for stage, rows in cut.due:
+            # A layer that holds nothing has nothing to decide.
+            if stage.scope == "layer" and layer.longest(memory):
                 memory = decide.now(decide.Cut(memory, roll, piece, bed), (stage, rows))
                 roll = Roll.of(memory)
-    if any(stage.scope == "model" for stage, _ in due):
+    if any(stage.scope == "model" for stage, _ in cut.due):
         return memory
-    return settle(memory, due, piece, bed)
+    if not _is_over(piece, call):
+        piece = replace(piece, is_prompt=False)
+    return settle(memory, cut.due, piece, bed, cut.rows)
+
+
+def _is_over(piece: Piece, call: Call) -> bool:
+    """Whether no row goes on with its prompt behind this piece, as far as the call knows."""
+    ends = zip(piece.stretch.ends, call.spans, strict=True)
+    return all(span.prompt_end is None or seen >= span.prompt_end for seen, span in ends)
 
 
 def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: Env) -> tuple[Memory, Roll]:
@@ -114,16 +124,21 @@ def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: 
     return with_columns(replace(memory, stats=stats), roll, columns)
 
 
-def settle(memory: Memory, due: Due, piece: Piece, bed: Bed) -> Memory:
+def settle(memory: Memory, due: Due, piece: Piece, bed: Bed, rows: tuple[bool, ...] = ()) -> Memory:
     """Forget what only the prompt needed, code what lies far enough behind; after a decision, hold nothing
     that the budget does not allow.
+
+    rows   whose own cut this is, which are all unless some are named: the others code nothing yet
     """
     has_watched = bool(bed.river.in_prompt or bed.river.always)
     if piece.is_prompt and has_watched and memory.prompt == memory.clock:
         memory = only(memory, Roll.of(memory), bed.river.always)
     if bed.river.code is not None:
         residual = bed.river.residuals(due, memory, layer.live_groups(memory))
-        memory = layer.settle(
-            memory, bed.river.code, bed.env, residual, hurry=bool(due) or bed.river.is_tight
-        )
+        held = layer.raw_length(memory)
+        residual = [
+            n if mine else held for n, mine in zip(residual, rows or (True,) * len(residual), strict=True)
+        ]
+        hurry = [bed.river.is_tight or any(flags[row] for _, flags in due) for row in range(len(residual))]
+        memory = layer.settle(memory, bed.river.code, bed.env, residual, hurry=hurry)
     return layer.fitted(memory) if due or bed.river.is_tight else memory

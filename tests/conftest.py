@@ -18,7 +18,7 @@ HOME = "KEYVALISE_HOME"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A worker among several takes one core; alone, torch may take all. Each has an empty folder of assets."""
+    """A worker among several takes one core; alone, torch may take all. Each has its own folder of assets."""
     os.environ[HOME] = tempfile.mkdtemp(prefix="keyvalise-test-")
     if "PYTEST_XDIST_WORKER" in os.environ:
         import torch

@@ -131,8 +131,7 @@ PAPERS: Mapping[str, Paper] = {
         "2410.19258",
     ),
     "lin2025compresskv": Paper(
-        "Lin, Xiaolin and Wang, Jingcun and Kondrateva, Olga and Shi, Yiyu and Li, Bing "
-        "and Zhang, Grace Li",
+        "Lin, Xiaolin and Wang, Jingcun and Kondrateva, Olga and Shi, Yiyu and Li, Bing and Zhang, Grace Li",
         "{CompressKV}: Semantic Retrieval Heads Know What Tokens are Not Important Before Generation",
         2025,
         "2508.02401",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from keyvalise.recipe.stage import Stage
 from keyvalise.types.data import Call
@@ -12,31 +13,44 @@ Due = tuple[tuple[Stage, tuple[bool, ...]], ...]
 """Stages that act at a cut, in text order, each with a flag per row: whether it is the row's cut."""
 
 
-def cuts(call: Call, stages: Sequence[Stage], has_cuts: bool) -> list[tuple[int, Due]]:
-    """(column after which the call is cut, what is due there), ascending; the last column is always a cut.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """column: after which the call is cut;  rows: those that would be cut there if they were alone"""
+
+    column: int
+    due: Due
+    rows: tuple[bool, ...]
+
+
+def cuts(call: Call, stages: Sequence[Stage], has_cuts: bool) -> list[Cut]:
+    """Where the call is cut, ascending; the last column is always a cut, and every row's own.
 
     has_cuts   whether the memory depends on cuts at all: then drafts ask for one after every token from
                `call.careful` on, and prompts for one at their end and after every prefill chunk
     """
     stretch, n_rows = call.piece.stretch, len(call.spans)
     due: dict[int, dict[int, set[int]]] = {stretch.width: {}}
+    own: dict[int, set[int]] = {stretch.width: set(range(n_rows))}
     if call.careful is not None and has_cuts:
-        due |= {column: {} for column in range(max(call.careful, 1), stretch.width)}
+        careful = range(max(call.careful, 1), stretch.width)
+        due |= {column: {} for column in careful}
+        own |= {column: set(range(n_rows)) for column in careful}
     for row, span in enumerate(call.spans):
         for ordinal in AtPrompt().cuts(span) if has_cuts else ():
-            due.setdefault(stretch.leads[row] + ordinal - stretch.starts[row], {})
+            column = stretch.leads[row] + ordinal - stretch.starts[row]
+            due.setdefault(column, {})
+            own.setdefault(column, set()).add(row)
     for i, stage in enumerate(stages):
         for row, span in enumerate(call.spans):
             for ordinal in {cut for when in stage.when for cut in when.cuts(span)}:
                 column = stretch.leads[row] + ordinal - stretch.starts[row]
                 due.setdefault(column, {}).setdefault(i, set()).add(row)
+                own.setdefault(column, set()).add(row)
+
+    def flags(rows: set[int]) -> tuple[bool, ...]:
+        return tuple(row in rows for row in range(n_rows))
+
     return [
-        (
-            end,
-            tuple(
-                (stages[i], tuple(row in rows for row in range(n_rows)))
-                for i, rows in sorted(due[end].items())
-            ),
-        )
+        Cut(end, tuple((stages[i], flags(rows)) for i, rows in sorted(due[end].items())), flags(own[end]))
         for end in sorted(due)
     ]

@@ -4,7 +4,7 @@ Few heads fetch what stands far back in a text; which ones is a trait of the mod
 measured once. They get most of the room, the others a floor.
 
 Formula    count_lh = W + (b' − ⌊b'/beta⌋) + p_lh·⌊b'/beta⌋·L·H, b' = b − W, p the profile's shares
-Units      window: queries and protected newest tokens;  beta: the budget over the part that is shared by score
+Units      window: queries and protected newest tokens;  beta: the budget over its part shared by score
 Phase      at the prompt, then append
 Scope      layer: a count depends on the budget, the prompt's length and the profile
 Reduces to snapkv(window=8, pool=7) with pool(7, max) for a beta above the budget; to full at 100 %

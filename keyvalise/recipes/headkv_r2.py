@@ -4,7 +4,7 @@ Beside the answer the text holds a distractor and the logic that tells them apar
 attention it pays to the answer, whether it copies the token or not.
 
 Formula    as headkv, with the profile "retrieval_reasoning"
-Units      window: queries and protected newest tokens;  beta: the budget over the part that is shared by score
+Units      window: queries and protected newest tokens;  beta: the budget over its part shared by score
 Phase      at the prompt, then append
 Scope      layer: a count depends on the budget, the prompt's length and the profile
 Reduces to headkv for its profile; to full at 100 %

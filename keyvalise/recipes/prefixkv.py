@@ -1,4 +1,4 @@
-"""Every layer keeps the best tokens of its own, as many as make all layers retain an equal share of attention.
+"""Every layer keeps its best tokens, as many as make all layers retain an equal share of attention.
 
 Layers differ in how many tokens hold their attention. The share that each can spare was measured once, at the
 split of a budget whose worst-off layer retains most.

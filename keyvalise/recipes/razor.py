@@ -1,4 +1,4 @@
-"""Heads that repeat and continue what stood before keep everything; in the others one token stands for the rest.
+"""Heads that repeat what stood before keep everything; in the others one token stands for the rest.
 
 On a text of random tokens that repeats itself, few heads look back to the same token (echo) or to its
 successor (induction). Without them a model cannot retrieve; all others do with sinks and a local buffer.

@@ -35,9 +35,7 @@ class NormLogitScore:
     name: ClassVar[str] = "norm_logit"
     room: ClassVar[str] = "score"
     scope: ClassVar[Literal["model"]] = "model"
-    needs: ClassVar[frozenset[str]] = frozenset(
-        {"layers", "hidden:embed", "hidden:final", "weight:unembed"}
-    )
+    needs: ClassVar[frozenset[str]] = frozenset({"layers", "hidden:embed", "hidden:final", "weight:unembed"})
     gives: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
     takes: ClassVar[frozenset[str]] = frozenset()
 

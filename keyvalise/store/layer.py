@@ -117,10 +117,12 @@ token.
 """
 
 
-def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, hurry: bool) -> Memory:
+def settle(
+    memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, hurry: Sequence[bool]
+) -> Memory:
     """Write the oldest raw entries in code, so that at most residual[b] stay raw in every head of row b.
 
-    Entries leave in whole groups of the codec, and in runs of CODING_RUN where nothing hurries.
+    Entries leave in whole groups of the codec, and in runs of CODING_RUN in rows where nothing hurries.
     """
     raw = [segment for segment in writable(memory) if not isinstance(segment, Coded)]
     if not raw:
@@ -128,7 +130,7 @@ def settle(memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, 
     counts = torch.stack([segment.lengths for segment in raw]).sum(0)
     limit = torch.tensor(residual, device=counts.device)[:, None]
     size = codec.group
-    unit = size if hurry else max(size, CODING_RUN)
+    unit = torch.where(torch.tensor(hurry, device=counts.device), size, max(size, CODING_RUN))[:, None]
     over = (counts - limit).clamp(min=0)
     leaving = torch.minimum((over + unit - 1) // unit * unit, counts // size * size) // size * size
     if not bool(leaving.any()):

@@ -177,17 +177,18 @@ class Store(RuleBasedStateMachine):
         self.move(layer.owning(self.now.memory, ACT, sketch, rows), self.now.plain.remember(sketch, rows))
 
     @precondition(lambda self: self.holds)
-    @rule(data=st.data(), hurry=st.booleans())
-    def settle(self, data: Any, hurry: bool) -> None:
-        plain, n_rows = self.now.plain, len(self.now.plain.clock)
+    @rule(data=st.data())
+    def settle(self, data: Any) -> None:
+        plain, n_rows, hurry = self.now.plain, len(self.now.plain.clock), self.some_rows(data)
         residual = data.draw(st.lists(st.integers(0, 20), min_size=n_rows, max_size=n_rows))
         memory = layer.settle(self.now.memory, self.codec, self.env, residual, hurry=hurry)
         left = raw_counts(memory, n_rows)
-        size, run = self.codec.group, self.codec.group if hurry else max(self.codec.group, layer.CODING_RUN)
+        size = self.codec.group
         leaving = [
             [a - b for a, b in zip(*pair, strict=True)] for pair in zip(plain.raw(), left, strict=True)
         ]
-        for most, *rows in zip(residual, plain.raw(), left, leaving, strict=True):
+        for is_hurried, most, *rows in zip(hurry, residual, plain.raw(), left, leaving, strict=True):
+            run = size if is_hurried else max(size, layer.CODING_RUN)
             for raw, rest, gone in zip(*rows, strict=True):
                 assert gone >= 0 and gone % size == 0, "entries leave in whole groups"
                 assert rest <= most or rest < size, "no more than the residual stays raw"

@@ -12,7 +12,7 @@ from torch.nn import functional
 from keyvalise import KVCache
 from keyvalise.allocate import layout
 from keyvalise.ops import water
-from tests.laws.faithful.table import N, Heads, best, kept, of
+from tests.laws.faithful.table import Heads, N, best, kept, of
 from tests.support import drive, profiles, stock
 from tests.support.models import tiny
 

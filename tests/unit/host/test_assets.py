@@ -102,7 +102,7 @@ def test_sets_are_padded_to_the_model(tmp_path: Path) -> None:
     for lists in ({"3": [0]}, {"0": [4]}):
         (tmp_path / "sets").write_text(json.dumps(lists))
         with pytest.raises(
-            AssetError, match="names layer . and head .; the model has 3 layers of 4 kv heads"
+            AssetError, match=r"names layer . and head .; the model has 3 layers of 4 kv heads"
         ):
             of(str(tmp_path / "sets"))
 

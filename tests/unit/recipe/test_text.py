@@ -113,7 +113,11 @@ def test_normal_form(text: str, normal: str) -> None:
         ("at prompt: int4", RecipeError, "a code has no schedule"),
         ("same", RecipeError, "character 1 ('same'): there is no stage before this one to repeat"),
         ("knorm; same", RecipeError, "character 8 ('same'): say when"),
-        ("mean > drop @ 3%", RecipeError, "the stage 'mean, drop' has no score; it needs one of evaluators, expected"),
+        (
+            "mean > drop @ 3%",
+            RecipeError,
+            "the stage 'mean, drop' has no score; it needs one of evaluators, expected",
+        ),
         (
             "window > mass @ 3%",
             RecipeError,

@@ -45,7 +45,7 @@ def test_writing_replaces_whole_files_and_takes_views(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    with pytest.raises(AssetError, match="cannot write the asset .*x: "):
+    with pytest.raises(AssetError, match=r"cannot write the asset .*x: "):
         asset.write(tmp_path / "x", MADE)
     assert [one.name for one in tmp_path.iterdir()] == ["x"]
     (tmp_path / "file").write_text("")
@@ -59,7 +59,7 @@ def test_a_damaged_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for n in (0, 3, 8, 40, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:n])
-        with pytest.raises(AssetError, match="damaged|no asset"):
+        with pytest.raises(AssetError, match=r"damaged|no asset"):
             asset.read(path)
     path.write_bytes(whole + b"more")
     with pytest.raises(AssetError, match="damaged"):
@@ -84,7 +84,7 @@ def test_headers_that_say_something_else(tmp_path: Path, header: str | None, sai
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(AssetError, match="cannot read the asset .*nothing: No such file"):
+    with pytest.raises(AssetError, match=r"cannot read the asset .*nothing: No such file"):
         asset.read(tmp_path / "nothing")
 
 

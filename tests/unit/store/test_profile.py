@@ -168,5 +168,5 @@ def test_our_own_assets_hold_numbers_for_layers_and_heads(
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(AssetError, match="cannot read the profile .*nothing: No such file"):
+    with pytest.raises(AssetError, match=r"cannot read the profile .*nothing: No such file"):
         profile.read(tmp_path / "nothing")
