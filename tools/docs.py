@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import families, results
+from tools import composition, families, results
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "encode")
@@ -65,6 +65,7 @@ PAGES = {
     "recipes.md": recipes_page,
     "results.md": results.results_page,
     "families.md": families.page,
+    "composition.md": composition.page,
 }
 README = DOCS.parent / "README.md"
 

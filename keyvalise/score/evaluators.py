@@ -38,7 +38,7 @@ class EvaluatorsScore:
     room: ClassVar[str] = "score"
     scope: ClassVar[Literal["model"]] = "model"
     needs: ClassVar[frozenset[str]] = frozenset({"layers", "queries:piece", "keys"})
-    gives: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
+    gives: ClassVar[frozenset[str]] = frozenset({"sets:layer", "scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

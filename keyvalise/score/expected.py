@@ -43,7 +43,7 @@ class ExpectedScore:
     name: ClassVar[str] = "expected"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset({"queries:piece", "keys", "values", "rope:static"})
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

@@ -38,7 +38,7 @@ class GlobalLocalScore:
     name: ClassVar[str] = "global_local"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset({"queries:piece", "keys", "lse"})
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

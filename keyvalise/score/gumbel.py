@@ -40,7 +40,7 @@ class GumbelScore:
     name: ClassVar[str] = "gumbel"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset({"queries:piece", "keys"})
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

@@ -36,7 +36,7 @@ class MassScore:
     name: ClassVar[str] = "mass"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset({"queries:piece", "keys", "lse"})
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

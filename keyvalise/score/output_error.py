@@ -29,7 +29,7 @@ class OutputErrorRescore:
                reduced: the mean of s over the group first, one o per kv head;  1 − a is at least 10⁻⁶
                Scores of a whole layer: the sum runs over all its kv heads, which keep or drop together
     Cost       Hq·T·Dv time (H·T·Dv reduced); two float32 copies of the values, one head of a group at a time
-    Needs      values; scores ≥ 0, of any sum: what lies below counts as 0
+    Needs      values; scores ≥ 0, of any sum
     Scope      layer. Each score is exact for dropping that entry alone; the lowest together are no joint
                optimum
     Reduces to 0 for every entry where all values are equal; exact = reduced for one query head per kv head
@@ -44,7 +44,7 @@ class OutputErrorRescore:
 
     name: ClassVar[str] = "output_error"
     room: ClassVar[str] = "rescore"
-    needs: ClassVar[frozenset[str]] = frozenset({"values"})
+    needs: ClassVar[frozenset[str]] = frozenset({"values", "scores:positive"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset({"scores:mass"})
 

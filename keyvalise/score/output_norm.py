@@ -24,7 +24,7 @@ class OutputNormRescore:
                product: (mean_g s_gt + eps)·mean_g ‖v_t W_g‖₁, which is also what scores of kv heads get; one
                score per layer takes the mean over all its heads
     Cost       Hq·T·Dv·E time, as the projection of the whole prompt; 16 MiB transient
-    Needs      values, the weight of the output projection; scores ≥ 0: what lies below counts as 0
+    Needs      values, the weight of the output projection; scores ≥ 0
     Scope      layer; a bias of the projection says nothing about entries
     Reduces to its base where all projected lengths are equal (eps changes no ranking then)
     Differs    exact follows the bound head by head; product is what the reference code computes. eps is added
@@ -38,7 +38,7 @@ class OutputNormRescore:
 
     name: ClassVar[str] = "output_norm"
     room: ClassVar[str] = "rescore"
-    needs: ClassVar[frozenset[str]] = frozenset({"values", "weight:o_proj"})
+    needs: ClassVar[frozenset[str]] = frozenset({"values", "weight:o_proj", "scores:positive"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset({"scores:mass"})
 

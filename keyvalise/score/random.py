@@ -29,7 +29,7 @@ class RandomScore:
     name: ClassVar[str] = "random"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset()
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

@@ -20,7 +20,7 @@ class ValueNormRescore:
     Shapes     [B, N, T] → [B, N, T] for any head axis N, "free"; base holds the scores before
     Formula    s'_t = s_t·‖v_t‖_p;  for one score per layer the mean of the lengths over its kv heads
     Cost       H·T·Dv time; one float32 copy of the values
-    Needs      values; scores ≥ 0: what lies below counts as 0
+    Needs      values; scores ≥ 0
     Scope      layer. A group shares its values, so reducing it by mean or max before or after is the same
     Reduces to its base where all values are equally long
     Differs    sinks are protected by drop(sinks=20), not by the largest number of the dtype. Without them the
@@ -32,7 +32,7 @@ class ValueNormRescore:
 
     name: ClassVar[str] = "value_norm"
     room: ClassVar[str] = "rescore"
-    needs: ClassVar[frozenset[str]] = frozenset({"values"})
+    needs: ClassVar[frozenset[str]] = frozenset({"values", "scores:positive"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset({"scores:mass"})
 

@@ -39,7 +39,7 @@ class WindowScore:
     name: ClassVar[str] = "window"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset({"queries:piece", "keys"})
-    gives: ClassVar[frozenset[str]] = frozenset({"scores:mass"})
+    gives: ClassVar[frozenset[str]] = frozenset({"scores:mass", "scores:positive"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

@@ -34,6 +34,7 @@ VOCABULARY = (
         "rope",  # rotary embedding in at least one layer
         "rope:static",  # no rotary embedding that changes with length
         "scores:mass",  # a chain whose scores are ≥ 0 and sum to 1
+        "scores:positive",  # a chain whose scores are ≥ 0
         "sets:head",  # kept sets may differ between the heads of a layer
         "sets:layer",  # one kept set for all heads of a layer
         "weight:o_proj",

@@ -62,6 +62,8 @@ def test_every_score_with_every_allocator_with_every_code(
         ("streaming(positions=slot) > int4", UnmetNeed, "needs raw keys, and int4 writes codes"),
         ("streaming(positions=slot) > adaptive", UnmetNeed, "entries in every head, and adaptive"),
         ("at prompt: knorm > drop(positions=slot) @ 9%; every 4: knorm @ 9%", RecipeError, "a whole recipe"),
+        ("knorm > output_error @ 9%", UnmetNeed, "output_error needs scores:positive"),
+        ("tova > adaptive @ 9%", UnmetNeed, "when the stage acts again, layer needs sets:layer"),
         ("knorm @ 9%; every 4: window > layer @ 9%", UnmetNeed,
          "layer needs sets:layer, which neither the model nor an earlier part gives; the nearest part that"),
     ],

@@ -1,0 +1,64 @@
+"""docs/composition.md: which two parts do not go together, and the sentence that says why."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from keyvalise.recipe import catalogue
+from keyvalise.recipe.compose import compose
+from keyvalise.recipe.object import Recipe
+from keyvalise.types.errors import RecipeError
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import HOST_GIVES, TAPS
+
+GEOMETRY = Geometry(4, 8, 4, 64, 64, torch.bfloat16, 64**-0.5)
+GIVES = HOST_GIVES | TAPS | {"rope", "rope:static", "weight:o_proj", "weight:unembed"}
+ROOMS = ("score", "rescore", "allocate", "select", "act", "encode")
+INTRO = """# What goes together
+
+Any score goes with any rescorers, any allocator, any select, any act and any code, or is refused when the
+recipe is built. This page tries every two parts of different rooms, and every two rescorers in both orders, in a
+chain whose other parts are the defaults (`window`, `uniform`, `top`, `drop`, no code), on a model with rotary
+positions and 4 kv heads of 64.
+"""
+
+
+def text(*names: str) -> str:
+    """A recipe with these parts in river order, the first score that it needs before them."""
+    rooms = {name: catalogue.room(name) for name in names}
+    chain = sorted(names, key=lambda name: ROOMS.index(rooms[name]))
+    score = [] if "score" in rooms.values() else ["window"]
+    code = [name for name in chain if rooms[name] == "encode"]
+    stage = " > ".join([*score, *(name for name in chain if name not in code)])
+    return f"at prompt: {stage} @ 20%" + (f"; {code[0]}" if code else "")
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Two parts of different rooms, or two rescorers in this order."""
+    names = {room: catalogue.parts(room) for room in ROOMS}
+    mixed = [
+        pair for a, b in itertools.combinations(ROOMS, 2) for pair in itertools.product(names[a], names[b])
+    ]
+    return mixed + list(itertools.permutations(names["rescore"], 2))
+
+
+def refused() -> dict[tuple[str, str], str]:
+    """Pair → the sentence."""
+    found = {}
+    for pair in pairs():
+        try:
+            compose(Recipe.parse(text(*pair)), GEOMETRY, GIVES)
+        except RecipeError as error:
+            found[pair] = str(error)
+    return found
+
+
+def page() -> str:
+    """The page."""
+    no, n = refused(), len(pairs())
+    lines = [INTRO, f"{n - len(no)} of {n} pairs build; {len(no)} ({len(no) / n:.1%}) are refused:\n"]
+    lines += ["| first | second | why not |", "|---|---|---|"]
+    lines += [f"| `{a}` | `{b}` | {why} |" for (a, b), why in no.items()]
+    return "\n".join(lines) + "\n"
