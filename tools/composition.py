@@ -19,9 +19,9 @@ ROOMS = ("score", "rescore", "allocate", "select", "act", "encode")
 INTRO = """# What goes together
 
 Any score goes with any rescorers, any allocator, any select, any act and any code, or is refused when the
-recipe is built. This page tries every two parts of different rooms, and every two rescorers in both orders, in a
-chain whose other parts are the defaults (`window`, `uniform`, `top`, `drop`, no code), on a model with rotary
-positions and 4 kv heads of 64.
+recipe is built. This page tries every two parts of different rooms, and every two rescorers in both orders,
+in a chain whose other parts are the defaults (`window`, `uniform`, `top`, `drop`, no code), on a model with
+rotary positions and 4 kv heads of 64.
 """
 
 
