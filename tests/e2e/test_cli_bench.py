@@ -189,6 +189,8 @@ def test_ctrl_c_keeps_what_there_is(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background lets their children ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     file, deadline = tmp_path / "results.jsonl", time.monotonic() + 200
     while not (file.exists() and file.read_text().count("\n") >= 3) and time.monotonic() < deadline:
