@@ -41,6 +41,7 @@ class Plan:
 class Cost:
     """What one layer of one row costs under a recipe; all numbers are bytes over all kv heads.
 
+    acts                      what they remember of losers stays, whichever stage decides
     raw_entry, coded_entry    a kept entry with its metadata, parameters that a group shares left out
     fixed_bytes               what does not depend on how much is kept, once the prompt is over
     prompt_entry, prompt_bytes    what comes to an entry and to the fixed bytes while the prompt is not over
@@ -48,7 +49,7 @@ class Cost:
 
     geometry: Geometry
     code: Encode | None
-    act: Act | None
+    acts: tuple[Act, ...]
     raw_entry: int
     coded_entry: int
     fixed_bytes: int
@@ -81,8 +82,7 @@ class Cost:
         """
         coded = kept - raw
         total = self.fixed_bytes + raw * self.raw_entry + coded * self.coded_entry
-        if self.act is not None:
-            total += self.act.cost(self.geometry, kept if seen is None else seen, kept)
+        total += sum(act.cost(self.geometry, kept if seen is None else seen, kept) for act in self.acts)
         if in_prompt:
             total += self.prompt_bytes + kept * self.prompt_entry
         if coded and self.shared:
@@ -134,10 +134,11 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
     if code is not None:
         coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group
     bounds = 0 if all(s.allocate.is_uniform for s in stages) else INDEX_BYTES * (n_heads + 1)
+    acts = {} if stage is None else {act.name: act for act in (*(s.act for s in stages), stage.act)}
     return Cost(
         geometry,
         code,
-        None if stage is None else stage.act,
+        tuple(acts.values()),
         raw_entry=n_heads * (geometry.entry_bytes + extra),
         coded_entry=n_heads * (round(coded) + extra),
         fixed_bytes=bounds + _stat_bytes(always, geometry),

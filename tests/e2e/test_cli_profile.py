@@ -24,6 +24,7 @@ def test_it_measures_keeps_and_draws(run, reference, tmp_path, monkeypatch):
 
 def test_an_allocator_uses_what_was_measured(run, tmp_path, monkeypatch):
     monkeypatch.setenv(assets.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(assets, "SHIPPED", tmp_path / "nothing")
     document = tmp_path / "notes.txt"
     document.write_text("the code of mira tolan is 47 12 . " * 40)
     recipe = ("--recipe", "headkv @ 20%", "--document", document)

@@ -18,6 +18,7 @@ from keyvalise.recipe.river import basis
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer as store
 from keyvalise.types.errors import KeyvaliseError
+from keyvalise.types.part import assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import AtPrompt, Every
 from tests.property.lengths import at_length
@@ -37,7 +38,8 @@ def small(part: Any) -> Any:
 
 
 def room(name: str) -> st.SearchStrategy[Any]:
-    return strategies.room(name).map(small)
+    """Parts that need no files."""
+    return strategies.room(name).filter(lambda part: not assets(part)).map(small)
 
 
 BARE = sizes.INDEX_BYTES
@@ -116,7 +118,9 @@ def within_budget(place: Place) -> None:
     that may hold one token per head holds that at least.
     """
     for number, stage in enumerate(place.cache.recipe.stages):
-        if stage.budget is None or stage.budget.unit != "%" or not place.is_due(stage) or is_tilted(stage):
+        if stage.budget is None or stage.budget.unit != "%" or not place.is_due(stage):
+            continue
+        if is_tilted(stage, place.cache.recipe):
             continue
         # A hundred per cent is everything, metadata included, unless it is written in code.
         own = [
@@ -128,9 +132,17 @@ def within_budget(place: Place) -> None:
         assert held <= sum(allowed_bytes(place, layer, stage) for layer in own), f"stage {number}"
 
 
-def is_tilted(stage: Stage) -> bool:
-    """Whether it gives some layers more than others, of which it has not all."""
-    return stage.allocate.name == "pyramid" and stage.layers != ALL_LAYERS
+def is_tilted(stage: Stage, recipe: Recipe) -> bool:
+    """Whether it shares out over all layers, as if they were alike, and they are not."""
+    is_even = recipe.code is None or recipe.code_layers == ALL_LAYERS
+    is_even &= all(one.layers == ALL_LAYERS for one in recipe.stages)
+    return stage.allocate.name == "pyramid" and not is_even
+
+
+def has_ties(recipe: Recipe) -> bool:
+    """Whether entries may score the same but for the last digit: two keys are as far from their mean."""
+    least = [s.budget.amount if s.budget is not None and s.budget.unit == "tok" else 1 for s in recipe.stages]
+    return any(s.score.name == "keydiff" for s in recipe.stages) and min(least) < 3
 
 
 def held_bytes(memory: Any) -> int:
@@ -146,7 +158,7 @@ def allowed_bytes(place: Place, layer: Any, stage: Stage) -> int:
         whole = basis(stage.budget, seen, prompt)
         allowed = sizes.allowed_bytes(stage.budget, stage.layers, geometry, whole)
         is_least = river.plan(stage, seen, whole, 1.0).tokens <= 1
-        total += max(allowed, cost.bytes(1, 1, 1.0) if is_least else 0)
+        total += max(allowed, cost.bytes(1, 1, 1.0, seen=seen) if is_least else 0)
         if len(place.clock) > 1 and river.plan(stage, seen, whole).tokens >= seen:
             total += BARE * geometry.n_kv_heads * seen
     return total
@@ -191,8 +203,8 @@ def test_a_row_of_a_batch_is_served_as_if_it_were_alone(
 ) -> None:
     """Where padding leaves a row a prompt in the first call: one token alone is no prompt."""
     model, (pads, (first, *widths)) = tiny("llama", torch.float64), text
-    assume(first > 2 and len(pads) > 1)
-    pads = tuple(min(pad, first - 2) for pad in pads)
+    assume(first > 4 and len(pads) > 1 and not has_ties(recipe))
+    pads = tuple(min(pad, first - 4) for pad in pads)
     is_built(model, recipe)
     batch = drive.text(*(first + sum(widths) - pad for pad in pads))
     together = run(model, recipe, batch.calls(first, *widths))

@@ -106,6 +106,11 @@ class Case:
         return all(stage.allocate.name in even for stage in self.recipe.stages)
 
     @property
+    def is_joint(self) -> bool:
+        """Whether a stage looks at all layers, and so acts at the end of a call and takes no drafts back."""
+        return any(stage.scope == "model" for stage in self.recipe.stages)
+
+    @property
     def decodes(self) -> bool:
         """Whether it can decide while decoding."""
         return any(stage.decodes for stage in self.recipe.stages)

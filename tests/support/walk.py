@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keyvalise import KVCache
+
 _LEAVES = (
     str,
     bytes,
@@ -39,7 +41,8 @@ def held_bytes(cache: Any, model: torch.nn.Module) -> int:
     """Bytes that live because of a cache: all that it reaches, less what belongs to the model anyway: its
     weights, and the assets that were made for it.
     """
-    own = storages(*model.parameters(), *model.buffers(), cache.shared.fixed)
+    assets = cache.shared.fixed if isinstance(cache, KVCache) else {}
+    own = storages(*model.parameters(), *model.buffers(), assets)
     return sum(n for address, n in storages(cache).items() if address not in own)
 
 

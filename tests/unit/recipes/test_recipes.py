@@ -9,7 +9,7 @@ from keyvalise.recipe import catalogue
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import HOST_GIVES
+from keyvalise.types.part import HOST_GIVES, TAPS
 from keyvalise.types.quantity import Share
 from keyvalise.types.when import AtPrompt, Every
 
@@ -59,6 +59,7 @@ STEADY = (
     "cam",
 )
 VALUES = {
+    "map": "raw",
     "profile": "mine",
     "ranks": "mine",
     "temperature": 2.0,
@@ -92,7 +93,9 @@ VALUES = {
 @pytest.mark.parametrize("name", catalogue.recipes())
 def test_it_is_built_and_survives_text_and_json(name: str) -> None:
     recipe = Recipe.parse(name)
-    river = compose(recipe, GEOMETRY, HOST_GIVES | {"rope", "rope:static", "weight:o_proj"})
+    river = compose(
+        recipe, GEOMETRY, HOST_GIVES | TAPS | {"rope", "rope:static", "weight:o_proj", "weight:unembed"}
+    )
     assert recipe.name == name and river.at(3).angle == "absolute"
     assert Recipe.parse(str(recipe)) == Recipe.from_json(recipe.to_json()) == recipe
 
