@@ -80,7 +80,5 @@ def test_the_heads_of_the_tiny_model_differ(dropping_entry: Case) -> None:
     kept = drive.run(
         tiny("llama"), KVCache(tiny("llama"), dropping_entry.text), drive.text(63).calls(63)
     ).kept[0]
-    one_set = {"recency", "layer", "voters", "norm_logit", "evaluators"} & {
-        part.name for part in dropping_entry.recipe.parts
-    }
-    assert all((rows[0][0] == rows[0][1]) == bool(one_set) for rows in kept.values())
+    one_set = dropping_entry.has("recency", "layer", "voters", "norm_logit", "evaluators")
+    assert all((rows[0][0] == rows[0][1]) == one_set for rows in kept.values())
