@@ -43,7 +43,9 @@ def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
     values, parked = [], dict[Stage, tuple[bool, ...]]()
     for piece, cut in pieces(call, bed.river):
         memory, piece = meet(memory, piece, call if piece is call.piece else None, bed)
-        parked |= {stage: rows for stage, rows in cut.due if stage.scope == "model"}
+        for stage, rows in cut.due:
+            if stage.scope == "model":
+                parked[stage] = tuple(map(max, parked.get(stage, rows), rows))
         memory = commit(memory, piece, cut, call, bed)
         values.append((memory, piece))
     outs = [piece.out for _, piece in values if piece.out is not None]

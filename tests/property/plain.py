@@ -1,6 +1,6 @@
 """What a layer's memory must hold, in plain lists: the model that the store is compared with.
 
-Every operation of the store has its namesake here, written without tensors of tensors, masks or segments.
+Every operation of the store has its namesake here, written one entry at a time, without masks or segments.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyvalise.types.data import Choice, Env, Partial, Sketch, Stretch
+from keyvalise.store.coded import Coded
+from keyvalise.store.roll import Roll, writable
+from keyvalise.types.data import Choice, Env, Memory, Partial, Sketch, Stretch
 from keyvalise.types.geometry import Geometry
+from tests.support.compare import assert_same
+
+NAMES = ("mass", "age")
+"""Columns that entries may have."""
 
 groups = itertools.count()
 """Numbers for the groups that codes were written in, never used twice."""
@@ -209,3 +215,33 @@ def _softmax(
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
+
+
+def raw_counts(memory: Memory, n_rows: int, n_heads: int) -> list[list[int]]:
+    """Entries per row and head that lie in no code."""
+    raw = [s.lengths for s in writable(memory) if not isinstance(s, Coded)]
+    return sum(raw, torch.zeros(n_rows, n_heads, dtype=torch.int32)).tolist()
+
+
+def check(memory: Memory, plain: Plain) -> None:
+    """The memory holds exactly the entries of the plain lists, bit by bit."""
+    assert (memory.clock, memory.prompt) == (plain.clock, plain.prompt)
+    assert memory.stats["n"].tolist() == list(plain.stats)
+    if not writable(memory):
+        assert not any(plain.flat)
+        return
+    entries = Roll.of(memory).entries
+    assert entries.lengths.flatten().tolist() == [len(cell) for cell in plain.flat]
+    assert torch.equal(entries.live, torch.arange(entries.live.shape[-1]) < entries.lengths[..., None])
+    assert (entries.ordinals[~entries.live] == -1).all()
+    held: Sequence[Any] = [entry for cell in plain.flat for entry in cell]
+    assert entries.ordinals[entries.live].tolist() == [entry.ordinal for entry in held]
+    logw = torch.zeros(entries.live.shape) if entries.logw is None else entries.logw
+    assert logw[entries.live].tolist() == [entry.logw for entry in held]
+    for name in NAMES:
+        column = entries.column(name)[entries.live]
+        assert column.tolist() == [entry.columns.get(name, 0.0) for entry in held], name
+    for got, what in ((entries.keys(), "key"), (entries.values(), "value")):
+        want = [getattr(entry, what) for entry in held]
+        assert_same(got[entries.live], torch.stack(want) if want else got[entries.live], what=f"{what}s")
+        assert got.isfinite().all(), f"dead {what}s show"

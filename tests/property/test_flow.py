@@ -8,6 +8,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -188,7 +189,7 @@ def texts(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (0, *pads), (first, *widths)
 
 
-@at_length(30, 2000, recipe=recipes, text=texts(), dtype=st.sampled_from([torch.float64, torch.float32]))
+@at_length(40, 600, recipe=recipes, text=texts(), dtype=st.sampled_from([torch.float64, torch.float32]))
 def test_whatever_is_built_runs_and_keeps_its_promises(
     recipe: Recipe, text: tuple[tuple[int, ...], tuple[int, ...]], dtype: torch.dtype
 ) -> None:
@@ -197,13 +198,14 @@ def test_whatever_is_built_runs_and_keeps_its_promises(
     run(model, recipe, drive.text(*(sum(widths) - pad for pad in pads)).calls(*widths))
 
 
-@at_length(20, 1500, recipe=recipes, text=texts())
+@at_length(25, 300, recipe=recipes, text=texts())
 def test_a_row_of_a_batch_is_served_as_if_it_were_alone(
     recipe: Recipe, text: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> None:
     """Where padding leaves a row a prompt in the first call: one token alone is no prompt."""
     model, (pads, (first, *widths)) = tiny("llama", torch.float64), text
     assume(first > 4 and len(pads) > 1 and not has_ties(recipe))
+    assume(all(stage.scope == "layer" for stage in recipe.stages))
     pads = tuple(min(pad, first - 4) for pad in pads)
     is_built(model, recipe)
     batch = drive.text(*(first + sum(widths) - pad for pad in pads))
@@ -222,3 +224,45 @@ def is_built(model: Any, recipe: Recipe) -> None:
         KVCache(model, recipe)
     except KeyvaliseError:
         assume(False)
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths"),
+    [
+        pytest.param(
+            "at prompt: knorm > drop @ 40%; int4(group=8, residual=9)",
+            (47, 40),
+            marks=pytest.mark.xfail(reason="rows that keep all are planned without ordinals", strict=True),
+        ),
+        pytest.param(
+            "at prompt: knorm > pyramid @ 20% on ..2",
+            (60,),
+            marks=pytest.mark.xfail(reason="a pyramid counts layers that are not its own", strict=True),
+        ),
+    ],
+)
+def test_budgets_that_are_not_kept_yet(text: str, lengths: tuple[int, ...]) -> None:
+    model = tiny("llama")
+    cache = KVCache(model, text)
+    (call,) = drive.text(*lengths).calls(max(lengths))
+    drive.run(model, cache, [call])
+    place, (stage,) = Place.after(cache, call, None), cache.recipe.stages
+    own = [layer for index, layer in cache.shared.layers.items() if index in stage.layers]
+    allowed = [
+        sizes.allowed_bytes(stage.budget, stage.layers, layer.env.geometry, n)
+        for n in place.clock
+        for layer in own
+    ]
+    assert sum(held_bytes(layer.memory) for layer in own) <= sum(allowed)
+
+
+@pytest.mark.xfail(
+    reason="a row whose stage waits for other layers is coded by the others' cuts", strict=True
+)
+def test_a_row_waits_for_other_layers_as_if_it_were_alone() -> None:
+    model = tiny("llama", torch.float64)
+    text = "every 9 in prompt: norm_logit > balance > drop(recent=7) @ 8tok; int2(group=4, residual=3)"
+    recipe, batch = Recipe.parse(text), drive.text(18, 10, 11)
+    together = run(model, recipe, batch.calls(17))
+    alone = run(model, recipe, batch.row(0).calls(17))
+    assert [rows[0] for rows in together.kept[0].values()] == [rows[0] for rows in alone.kept[0].values()]

@@ -133,7 +133,7 @@ def afforded(recipe: Recipe, budget: Budget) -> Recipe:
     return replace(recipe, budget=budget)
 
 
-@at_length(40, 3000, recipe=strategies.recipes())
+@at_length(40, 1500, recipe=strategies.recipes())
 def test_a_recipe_survives_its_text_and_its_json(recipe: Recipe) -> None:
     assert Recipe.parse(str(recipe)) == recipe
     assert Recipe.from_json(recipe.to_json()) == recipe
@@ -151,7 +151,7 @@ def test_a_text_is_read_or_refused_in_one_line(text: str) -> None:
     build(recipe, GEOMETRY, HOST_GIVES | ROPE)
 
 
-@at_length(40, 2000, recipe=strategies.recipes(), data=st.data())
+@at_length(40, 1000, recipe=strategies.recipes(), data=st.data())
 def test_json_is_read_or_refused_in_one_line(recipe: Recipe, data: Any) -> None:
     spoilt = json.loads(replace(recipe, name="knorm").to_json())
     home: Any = spoilt
@@ -172,7 +172,7 @@ def test_json_is_read_or_refused_in_one_line(recipe: Recipe, data: Any) -> None:
             assert Recipe.from_json(again.to_json()) == again == Recipe.parse(str(again))
 
 
-@at_length(50, 3000, recipe=strategies.recipes(), geometry=geometries, gives=st.sampled_from(GIVES))
+@at_length(50, 1500, recipe=strategies.recipes(), geometry=geometries, gives=st.sampled_from(GIVES))
 def test_a_recipe_is_built_or_refused_in_one_line(
     recipe: Recipe, geometry: Geometry, gives: frozenset[str]
 ) -> None:
@@ -187,7 +187,7 @@ def test_a_recipe_is_built_or_refused_in_one_line(
 
 @at_length(
     60,
-    3000,
+    1000,
     recipe=strategies.recipes().filter(lambda recipe: recipe.stages),
     geometry=geometries,
     budget=plain_budgets,
@@ -237,7 +237,7 @@ def within(cost: sizes.Cost, stage: Any, plan: sizes.Plan, place: tuple[int, int
 
 @at_length(
     80,
-    3000,
+    2000,
     code=strategies.room("encode"),
     geometry=geometries,
     budget=plain_budgets,

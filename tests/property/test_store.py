@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import random
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,12 +26,12 @@ from keyvalise.store.roll import Roll, with_columns, writable
 from keyvalise.store.tail import Tail
 from keyvalise.types.data import Choice, Env, Memory, Partial, Piece, Queries, Sketch, Stretch
 from keyvalise.types.geometry import Geometry
-from tests.property.plain import Plain
+from tests.property.plain import NAMES, Plain, check, raw_counts
 from tests.support.compare import assert_close, assert_same
 
 N_HEADS, GROUP, DIM = 2, 2, 10
 CODECS = (Int8Encode(channels=8), KiviEncode(bits=4, group=8))
-NAMES, ACT = ("mass", "age"), "fold"
+ACT = "fold"
 seeds = st.integers(0, 2**16)
 
 
@@ -55,6 +55,7 @@ class Store(RuleBasedStateMachine):
         value_dim=st.sampled_from([DIM, DIM, 12]),
         dtype=st.sampled_from([torch.float32, torch.float32, torch.bfloat16]),
         has_sinks=st.booleans(),
+        seed=seeds,
     )
     def begin(
         self,
@@ -64,6 +65,7 @@ class Store(RuleBasedStateMachine):
         value_dim: int,
         dtype: torch.dtype,
         has_sinks: bool,
+        seed: int,
     ) -> None:
         self.geometry = Geometry(1, GROUP * N_HEADS, N_HEADS, DIM, value_dim, dtype, DIM**-0.5, softcap)
         self.env, self.codec = Env(0, self.geometry), codec
@@ -73,6 +75,7 @@ class Store(RuleBasedStateMachine):
         memory = replace(layer.born(rows, frozen), stats={"n": torch.zeros(rows)})
         self.now = Value(memory, Plain.born(rows, N_HEADS), next(self.numbers))
         self.past: list[Value] = []
+        self.grow(seed, 1)
 
     @property
     def holds(self) -> bool:
@@ -80,10 +83,10 @@ class Store(RuleBasedStateMachine):
 
     def move(self, memory: Memory, plain: Plain) -> None:
         """The next value; the present one stays held."""
-        self.past = [*self.past[-5:], self.now]
+        self.past = [*self.past[-7:], self.now]
         self.now = Value(memory, plain, next(self.numbers), self.now.ancestors | {self.now.number})
 
-    def random(self, seed: int, n_heads: int, width: int, dim: int) -> Tensor:
+    def normal(self, seed: int, n_heads: int, width: int, dim: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(len(self.now.plain.clock), n_heads, width, dim, generator=generator)
 
@@ -96,25 +99,30 @@ class Store(RuleBasedStateMachine):
         shapes = ((GROUP * N_HEADS, DIM), (N_HEADS, DIM), (N_HEADS, self.geometry.value_dim))
         is_padding = (stretch.ordinals() < 0)[:, None, :, None]
         return [
-            self.random(seed + i, n, stretch.width, dim).masked_fill(is_padding, math.nan)
+            self.normal(seed + i, n, stretch.width, dim).masked_fill(is_padding, math.nan)
             for i, (n, dim) in enumerate(shapes)
         ]
 
-    @rule(
-        data=st.data(), width=st.integers(1, 12), seed=seeds, is_padded=st.booleans(), is_prompt=st.booleans()
-    )
-    def append(self, data: Any, width: int, seed: int, is_padded: bool, is_prompt: bool) -> None:
-        memory, plain = self.now.memory, self.now.plain
+    def grow(self, seed: int, least: int = 0) -> None:
+        """A few calls, mostly of one token; without them nothing shows whether a value is a value."""
+        draw = random.Random(seed)
+        for i in range(max(least, draw.choice([0, 1, 2]))):
+            if draw.random() < 0.5:
+                self.step(seed + 7 * i)
+            else:
+                self.append(seed + 7 * i, draw.choice([1, 1, 2, 5, 12]), draw.random() < 0.4)
+
+    @rule(seed=seeds, width=st.integers(1, 12), is_padded=st.booleans())
+    def append(self, seed: int, width: int, is_padded: bool) -> None:
+        memory, plain, draw = self.now.memory, self.now.plain, random.Random(seed)
         stretch = Stretch.whole(width, plain.clock)
         if is_padded:
-            leads = data.draw(
-                st.lists(st.integers(0, width), min_size=len(plain.clock), max_size=len(plain.clock))
-            )
-            stretch = Stretch(width, plain.clock, tuple(leads), tuple(width - lead for lead in leads))
+            leads = tuple(draw.randint(0, width) for _ in plain.clock)
+            stretch = Stretch(width, plain.clock, leads, tuple(width - lead for lead in leads))
         q, k, v = self.tensors(seed, stretch)
         memory = layer.append(memory, Piece(q, k, v, stretch), self.geometry.dtype, "absolute")
         plain = plain.append(k, v, stretch, self.geometry.dtype)
-        if is_prompt:
+        if draw.random() < 0.5:
             memory, plain = replace(memory, prompt=memory.clock), replace(plain, prompt=plain.clock)
         answer, memory = layer.attend_all(memory, Queries(q, stretch, self.geometry))
         self.move(memory, plain)
@@ -129,6 +137,7 @@ class Store(RuleBasedStateMachine):
         if found is None:
             tail = memory.segments[-1] if memory.segments else None
             assert self.geometry.softcap is not None or not (isinstance(tail, Tail) and tail.is_simple)
+            self.append(seed, 1, False)
             return
         out, memory = found
         self.move(memory, plain.append(k, v, stretch, self.geometry.dtype))
@@ -149,7 +158,7 @@ class Store(RuleBasedStateMachine):
         roll = Roll.of(memory)
         live = roll.entries.live
         width = live.shape[-1]
-        draws = self.random(seed, N_HEADS, width, 1)[..., 0].sigmoid()
+        draws = self.normal(seed, N_HEADS, width, 1)[..., 0].sigmoid()
         if how == "layer":
             draws = draws[:, :1].expand_as(draws)
         keep = draws <= share
@@ -158,31 +167,31 @@ class Store(RuleBasedStateMachine):
         choice = Choice(keep, torch.where(keep & live, (8 * draws).round() / 8, 0.0) if weighs else None)
         if rewrites:
             dim = DIM if rewrites == "keys" else self.geometry.value_dim
-            choice = replace(choice, **{rewrites: self.random(seed + 1, N_HEADS, width, dim)})
+            choice = replace(choice, **{rewrites: self.normal(seed + 1, N_HEADS, width, dim)})
         self.move(chosen.keep(memory, roll, choice, rows), plain.keep(choice, rows))
-        assert (
-            self.bytes_of("keys", "values") == self.bytes_of_sketch() + self.n_raw * self.geometry.entry_bytes
-        )
+        self.fits_exactly(self.n_raw)
+        self.grow(seed)
 
     @precondition(lambda self: self.now.memory.segments)
     @rule(data=st.data(), seed=seeds)
     def remember(self, data: Any, seed: int) -> None:
         rows = self.some_rows(data)
         keys, values = (
-            self.random(seed + i, N_HEADS, 3, dim).to(self.geometry.dtype)
+            self.normal(seed + i, N_HEADS, 3, dim).to(self.geometry.dtype)
             for i, dim in enumerate((DIM, self.geometry.value_dim))
         )
-        weights = self.random(seed, N_HEADS, 3, 1)[..., 0]
+        weights = self.normal(seed, N_HEADS, 3, 1)[..., 0]
         sketch = Sketch(keys, values, weights.masked_fill(weights < -0.5, -math.inf))
         self.move(layer.owning(self.now.memory, ACT, sketch, rows), self.now.plain.remember(sketch, rows))
+        self.grow(seed)
 
     @precondition(lambda self: self.holds)
-    @rule(data=st.data())
-    def settle(self, data: Any) -> None:
+    @rule(data=st.data(), seed=seeds, is_fitted=st.booleans())
+    def settle(self, data: Any, seed: int, is_fitted: bool) -> None:
         plain, n_rows, hurry = self.now.plain, len(self.now.plain.clock), self.some_rows(data)
         residual = data.draw(st.lists(st.integers(0, 20), min_size=n_rows, max_size=n_rows))
         memory = layer.settle(self.now.memory, self.codec, self.env, residual, hurry=hurry)
-        left = raw_counts(memory, n_rows)
+        left = raw_counts(memory, n_rows, N_HEADS)
         size = self.codec.group
         leaving = [
             [a - b for a, b in zip(*pair, strict=True)] for pair in zip(plain.raw(), left, strict=True)
@@ -194,17 +203,22 @@ class Store(RuleBasedStateMachine):
                 assert rest <= most or rest < size, "no more than the residual stays raw"
                 assert gone == 0 or gone < raw - most + run, "no more than needed leaves"
         self.move(memory, plain.code(self.codec, self.env, leaving))
+        if is_fitted:
+            self.fitted()
+        self.grow(seed)
 
     @precondition(lambda self: max(self.now.plain.clock) > 0)
-    @rule(n=st.integers(1, 15))
-    def crop(self, n: int) -> None:
+    @rule(seed=seeds, n=st.integers(1, 15))
+    def crop(self, seed: int, n: int) -> None:
         self.move(layer.cropped(self.now.memory, n), self.now.plain.crop(n))
+        self.grow(seed)
 
-    @rule(data=st.data())
-    def rows(self, data: Any) -> None:
+    @rule(data=st.data(), seed=seeds)
+    def rows(self, data: Any, seed: int) -> None:
         last = len(self.now.plain.clock) - 1
         order = data.draw(st.lists(st.integers(0, last), min_size=1, max_size=3))
         self.move(layer.rows(self.now.memory, torch.tensor(order)), self.now.plain.rows(order))
+        self.grow(seed)
 
     @precondition(lambda self: self.holds)
     @rule(seed=seeds, names=st.sets(st.sampled_from(NAMES)))
@@ -213,35 +227,38 @@ class Store(RuleBasedStateMachine):
         roll = Roll.of(memory)
         live = roll.entries.live
         columns = {
-            name: self.random(seed + i, N_HEADS, live.shape[-1], 1)[..., 0].masked_fill(~live, math.nan)
+            name: self.normal(seed + i, N_HEADS, live.shape[-1], 1)[..., 0].masked_fill(~live, math.nan)
             for i, name in enumerate(sorted(names))
         }
-        stat = self.random(seed, 1, 1, 1).flatten()
+        stat = self.normal(seed, 1, 1, 1).flatten()
         memory, roll = with_columns(replace(memory, stats={"n": stat}), roll, columns)
         self.move(memory, replace(plain.with_columns(columns), stats=tuple(stat.tolist())))
         self.columns_are_right(roll)
+        self.grow(seed)
 
-    @rule()
     def fitted(self) -> None:
         self.move(layer.fitted(self.now.memory), self.now.plain)
         raw = [s for s in writable(self.now.memory) if not isinstance(s, Coded)]
-        slots = sum(s.entries().live.numel() if isinstance(s, Tail) else int(s.lengths.sum()) for s in raw)
-        assert self.bytes_of("keys", "values") == self.bytes_of_sketch() + slots * self.geometry.entry_bytes
+        self.fits_exactly(
+            sum(s.entries().live.numel() if isinstance(s, Tail) else int(s.lengths.sum()) for s in raw)
+        )
 
     @precondition(lambda self: self.past)
-    @rule(data=st.data())
-    def go_on_from_an_older_value(self, data: Any) -> None:
-        old = data.draw(st.sampled_from(range(len(self.past))))
+    @rule(data=st.data(), seed=seeds)
+    def go_on_from_an_older_value(self, data: Any, seed: int) -> None:
+        old = data.draw(st.integers(0, len(self.past) - 1))
         self.past.append(self.now)
         self.now = self.past.pop(old)
+        self.grow(seed, 1)
 
     @precondition(lambda self: self.past)
-    @rule(data=st.data())
-    def take_back(self, data: Any) -> None:
+    @rule(data=st.data(), seed=seeds)
+    def take_back(self, data: Any, seed: int) -> None:
         """Return to an older value and abandon whatever came from it."""
-        old = self.past[data.draw(st.sampled_from(range(len(self.past))))]
+        old = self.past[data.draw(st.integers(0, len(self.past) - 1))]
         self.past = [value for value in self.past if value.number in old.ancestors]
         self.now = replace(old, memory=layer.reclaimed(old.memory))
+        self.grow(seed, 1)
 
     @invariant()
     def poison(self) -> None:
@@ -263,7 +280,7 @@ class Store(RuleBasedStateMachine):
         rows = [max(map(len, row)) for row in plain.cells]
         assert layer.longest(memory) == max(counts) and layer.row_lengths(memory) == tuple(rows)
         assert not self.holds or layer.head_counts(memory) == counts
-        assert raw_counts(memory, len(rows)) == plain.raw()
+        assert raw_counts(memory, len(rows), N_HEADS) == plain.raw()
         assert layer.raw_length(memory) >= max(map(max, plain.raw()))
         assert layer.live_groups(memory) == (plain.live_groups() if self.codec.group > 1 else [0] * len(rows))
         own = (
@@ -277,7 +294,7 @@ class Store(RuleBasedStateMachine):
     def a_query_sees_everything(self) -> None:
         if self.now.memory.segments:
             stretch = Stretch.whole(1, self.now.plain.clock)
-            q = self.random(1, GROUP * N_HEADS, 1, DIM)
+            q = self.normal(1, GROUP * N_HEADS, 1, DIM)
             answer, _ = layer.attend_all(self.now.memory, Queries(q, stretch, self.geometry))
             self.answers(answer, q, stretch)
 
@@ -299,6 +316,11 @@ class Store(RuleBasedStateMachine):
     def n_raw(self) -> int:
         return sum(map(sum, self.now.plain.raw()))
 
+    def fits_exactly(self, n: int) -> None:
+        """Raw keys and values take the bytes of n entries, and what is remembered of others."""
+        sketch = self.bytes_of_sketch()
+        assert self.bytes_of("keys", "values") == sketch + n * self.geometry.entry_bytes
+
     def bytes_of_sketch(self) -> int:
         """Keys and values of what is remembered of dropped entries."""
         sketch = layer.owned(self.now.memory, ACT)
@@ -308,36 +330,6 @@ class Store(RuleBasedStateMachine):
         """Bytes of the distinct storages behind these fields, or behind all."""
         held = [named[2] for _, named in layer.tensors(self.now.memory) if not fields or named[0] in fields]
         return sum({s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in held)}.values())
-
-
-def raw_counts(memory: Memory, n_rows: int) -> list[list[int]]:
-    """Entries per row and head that lie in no code."""
-    raw = [s.lengths for s in writable(memory) if not isinstance(s, Coded)]
-    return sum(raw, torch.zeros(n_rows, N_HEADS, dtype=torch.int32)).tolist()
-
-
-def check(memory: Memory, plain: Plain) -> None:
-    """The memory holds exactly the entries of the plain lists, bit by bit."""
-    assert (memory.clock, memory.prompt) == (plain.clock, plain.prompt)
-    assert memory.stats["n"].tolist() == list(plain.stats)
-    if not writable(memory):
-        assert not any(plain.flat)
-        return
-    entries = Roll.of(memory).entries
-    assert entries.lengths.flatten().tolist() == [len(cell) for cell in plain.flat]
-    assert torch.equal(entries.live, torch.arange(entries.live.shape[-1]) < entries.lengths[..., None])
-    assert (entries.ordinals[~entries.live] == -1).all()
-    held: Sequence[Any] = [entry for cell in plain.flat for entry in cell]
-    assert entries.ordinals[entries.live].tolist() == [entry.ordinal for entry in held]
-    logw = torch.zeros(entries.live.shape) if entries.logw is None else entries.logw
-    assert logw[entries.live].tolist() == [entry.logw for entry in held]
-    for name in NAMES:
-        column = entries.column(name)[entries.live]
-        assert column.tolist() == [entry.columns.get(name, 0.0) for entry in held], name
-    for got, what in ((entries.keys(), "key"), (entries.values(), "value")):
-        want = [getattr(entry, what) for entry in held]
-        assert_same(got[entries.live], torch.stack(want) if want else got[entries.live], what=f"{what}s")
-        assert got.isfinite().all(), f"dead {what}s show"
 
 
 TestStore = Store.TestCase
