@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from keyvalise import decide, flow
-from keyvalise.recipe.cuts import Due
+from keyvalise.recipe.cuts import Due, either
 from keyvalise.recipe.river import Bed
 from keyvalise.recipe.stage import Stage
 from keyvalise.store.roll import Roll
@@ -31,6 +31,11 @@ class Parked:
     due: Due
     bed: Bed
 
+    @property
+    def rows(self) -> tuple[bool, ...]:
+        """The rows that wait."""
+        return either(*(rows for _, rows in self.due))
+
 
 def meet(layers: Sequence[Parked], states: Mapping[str, Tensor]) -> list[Memory]:
     """The memories after all parked stages have acted, in text order; `states` as a survey wants them."""
@@ -40,7 +45,7 @@ def meet(layers: Sequence[Parked], states: Mapping[str, Tensor]) -> list[Memory]
         after = act(stage, [layers[i] for i in mine], states)
         for i, memory in zip(mine, after, strict=True):
             layers[i] = replace(layers[i], memory=memory)
-    return [flow.settle(one.memory, one.due, one.piece, one.bed) for one in layers]
+    return [flow.settle(one.memory, one.due, one.piece, one.bed, one.rows) for one in layers]
 
 
 def act(stage: Stage, layers: Sequence[Parked], states: Mapping[str, Tensor]) -> list[Memory]:
@@ -49,7 +54,7 @@ def act(stage: Stage, layers: Sequence[Parked], states: Mapping[str, Tensor]) ->
     dues = [next(due for due in one.due if due[0] is stage) for one in layers]
     scores: Sequence[Scores | None] = [None] * len(layers)
     if scope(stage.score) == "model":
-        views = [(cut.bed.env, cut.roll.entries, cut.memory.stats) for cut in cuts]
+        views = [(cut.env(stage), cut.roll.entries, cut.memory.stats) for cut in cuts]
         scores = stage.score.survey(views, states)  # type: ignore[attr-defined]
     judged = zip(cuts, dues, scores, strict=True)
     cases = [decide.judge(cut, due, score) for cut, due, score in judged]
@@ -64,7 +69,8 @@ def act(stage: Stage, layers: Sequence[Parked], states: Mapping[str, Tensor]) ->
 def _counts(stage: Stage, asked: Sequence[tuple[decide.Cut, decide.Case]]) -> Sequence[Tensor]:
     """Counts [B, H] of every layer that has something to decide."""
     claims: list[Claim] = [
-        (cut.bed.env, case.scores, case.guard, cut.roll.entries.lengths, case.budget) for cut, case in asked
+        (cut.env(stage), case.scores, case.guard, cut.roll.entries.lengths, case.budget)
+        for cut, case in asked
     ]
     if scope(stage.allocate) == "model":
         shared: Sequence[Tensor] = stage.allocate.share(claims)  # type: ignore[attr-defined]

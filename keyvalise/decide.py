@@ -5,7 +5,7 @@ Knows the parts by their protocols, in their order; what becomes of the entries 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from keyvalise.recipe.river import Bed
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import chosen, layer
 from keyvalise.store.roll import Roll
-from keyvalise.types.data import Memory, Piece, Scores
+from keyvalise.types.data import Env, Memory, Piece, Scores
 
 Due = tuple[Stage, tuple[bool, ...]]
 """A stage, and in which rows it acts."""
@@ -29,6 +29,11 @@ class Cut:
     roll: Roll
     piece: Piece
     bed: Bed
+
+    def env(self, stage: Stage) -> Env:
+        """The surroundings in which a stage decides."""
+        env = self.bed.env
+        return replace(env, peers=stage.layers.of(env.geometry.n_layers))
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,17 @@ def now(cut: Cut, due: Due) -> Memory:
     if case is None:
         return cut.memory
     lengths = cut.roll.entries.lengths
-    counts = due[0].allocate.allocate(cut.bed.env, case.scores, case.guard, lengths, case.budget)
+    counts = due[0].allocate.allocate(cut.env(due[0]), case.scores, case.guard, lengths, case.budget)
     return carry_out(cut, due, case, counts)
 
 
 def judge(cut: Cut, due: Due, scores: Scores | None = None) -> Case | None:
     """What the stage decides on, or nothing where everything may stay; `scores` if they are known already."""
-    (stage, rows), memory, env, entries = due, cut.memory, cut.bed.env, cut.roll.entries
+    (stage, rows), memory, entries = due, cut.memory, cut.roll.entries
     tokens = cut.bed.river.tokens(stage, rows, memory, layer.live_groups(memory))
     if all(seen <= n for seen, n in zip(memory.clock, tokens, strict=True)):
         return None
+    env = cut.env(stage)
     scores = scores or stage.score.score(env, entries, memory.stats, cut.piece)
     for rescorer in stage.rescorers:
         scores = rescorer.rescore(env, scores, entries, memory.stats, cut.piece)
@@ -69,7 +75,8 @@ def judge(cut: Cut, due: Due, scores: Scores | None = None) -> Case | None:
 
 def carry_out(cut: Cut, due: Due, case: Case, counts: Tensor) -> Memory:
     """Choose as many as counted, and let the act deal with the rest."""
-    (stage, rows), env, entries = due, cut.bed.env, cut.roll.entries
+    (stage, rows), entries = due, cut.roll.entries
+    env = cut.env(stage)
     choice = stage.select.select(env, case.scores, counts, case.guard, entries, case.votes)
     own = layer.owned(cut.memory, stage.act.name)
     choice, own = stage.act.act(env, entries, choice, case.scores, own)

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from keyvalise import decide
-from keyvalise.recipe.cuts import Cut, Due, cuts
+from keyvalise.recipe.cuts import Cut, Due, cuts, either, together
 from keyvalise.recipe.river import Bed, LayerRiver
-from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer
 from keyvalise.store.roll import Roll, only, with_columns
 from keyvalise.types.data import Call, Env, Memory, Piece, Queries
@@ -40,26 +39,26 @@ class Passed:
 
 def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
     """Take a whole call down the river."""
-    values, parked = [], dict[Stage, tuple[bool, ...]]()
+    values, parked = [], Due()
     for piece, cut in pieces(call, bed.river):
         memory, piece = meet(memory, piece, call if piece is call.piece else None, bed)
-        for stage, rows in cut.due:
-            if stage.scope == "model":
-                parked[stage] = tuple(map(max, parked.get(stage, rows), rows))
-        memory = commit(memory, piece, cut, call, bed)
+        parked = together(parked, cut.joint)
+        memory = commit(memory, piece, cut, call, bed, parked)
         values.append((memory, piece))
     outs = [piece.out for _, piece in values if piece.out is not None]
     out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
-    return Passed(out, memory, tuple(values), tuple(parked.items()))
+    return Passed(out, memory, tuple(values), parked)
 
 
-def late(memory: Memory, call: Call, bed: Bed) -> Memory:
-    """For a call that was appended whole and attended elsewhere: all stages due in it act at its end."""
-    rows = dict.fromkeys(bed.river.stages, (False,) * len(call.spans))
-    for _, cut in pieces(call, bed.river):
-        rows |= {stage: tuple(map(max, rows[stage], mine)) for stage, mine in cut.due}
-    due = tuple((stage, mine) for stage, mine in rows.items() if any(mine))
-    return commit(memory, call.piece, replace(cut, due=due), call, bed)
+def late(memory: Memory, call: Call, bed: Bed) -> tuple[Memory, Due]:
+    """For a call that was appended whole and attended elsewhere: all stages due in it act at its end; those
+    that wait for other layers are handed back.
+    """
+    found = [cut for _, cut in pieces(call, bed.river)]
+    due = together(*(cut.due for cut in found))
+    order = [(stage, rows) for own in bed.river.stages for stage, rows in due if stage is own]
+    cut = replace(found[-1], due=tuple(order))
+    return commit(memory, call.piece, cut, call, bed, cut.joint), cut.joint
 
 
 def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Cut]]:
@@ -86,8 +85,8 @@ def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Me
     return grown, replace(piece, out=partial.out, find_lse=lambda: partial.lse)
 
 
-def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memory:
-    """Observe the piece, let the stages due decide, settle what has become old."""
+def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed, parked: Due) -> Memory:
+    """Observe the piece, let the stages due decide, settle what has become old in rows that do not wait."""
     if piece.is_prompt:
         ends = zip(memory.clock, call.spans, strict=True)
         memory = replace(memory, prompt=tuple(max(seen, span.total) for seen, span in ends))
@@ -100,11 +99,10 @@ def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memo
             if stage.scope == "layer" and layer.longest(memory):
                 memory = decide.now(decide.Cut(memory, roll, piece, bed), (stage, rows))
                 roll = Roll.of(memory)
-    if any(stage.scope == "model" for stage, _ in cut.due):
-        return memory
-    if not _is_over(piece, call):
-        piece = replace(piece, is_prompt=False)
-    return settle(memory, cut.due, piece, bed, cut.rows)
+    waiting = either((False,) * len(cut.rows), *(rows for _, rows in parked))
+    rows = tuple(mine and not waits for mine, waits in zip(cut.rows, waiting, strict=True))
+    is_over = _is_over(piece, call) and not parked
+    return settle(memory, cut.due, piece if is_over else replace(piece, is_prompt=False), bed, rows)
 
 
 def _is_over(piece: Piece, call: Call) -> bool:
@@ -126,11 +124,11 @@ def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: 
     return with_columns(replace(memory, stats=stats), roll, columns)
 
 
-def settle(memory: Memory, due: Due, piece: Piece, bed: Bed, rows: tuple[bool, ...] = ()) -> Memory:
+def settle(memory: Memory, due: Due, piece: Piece, bed: Bed, rows: tuple[bool, ...]) -> Memory:
     """Forget what only the prompt needed, code what lies far enough behind; after a decision, hold nothing
     that the budget does not allow.
 
-    rows   whose own cut this is, which are all unless some are named: the others code nothing yet
+    rows   that may code: the others' own cut is elsewhere, or they wait for other layers
     """
     has_watched = bool(bed.river.in_prompt or bed.river.always)
     if piece.is_prompt and has_watched and memory.prompt == memory.clock:
@@ -138,9 +136,7 @@ def settle(memory: Memory, due: Due, piece: Piece, bed: Bed, rows: tuple[bool, .
     if bed.river.code is not None:
         residual = bed.river.residuals(due, memory, layer.live_groups(memory))
         held = layer.raw_length(memory)
-        residual = [
-            n if mine else held for n, mine in zip(residual, rows or (True,) * len(residual), strict=True)
-        ]
+        residual = [n if mine else held for n, mine in zip(residual, rows, strict=True)]
         hurry = [bed.river.is_tight or any(flags[row] for _, flags in due) for row in range(len(residual))]
         memory = layer.settle(memory, bed.river.code, bed.env, residual, hurry=hurry)
     return layer.fitted(memory) if due or bed.river.is_tight else memory

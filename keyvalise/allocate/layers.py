@@ -33,7 +33,7 @@ class LayersAllocate:
     Raises     AssetError where the profile is missing or another model's
     Differs    the rounds are solved at once, and end where all layers are at their bounds; a layer is bounded
                by the row's tokens as well, and what it cannot use goes to the others. A budget below `least`
-               lowers it, protected entries raise it. Layers that a stage does not name count as if it did.
+               lowers it, protected entries raise it.
     Paper      Lin et al. 2025, arXiv 2508.02401            Confidence  official code
     """
 
@@ -43,7 +43,7 @@ class LayersAllocate:
 
     name: ClassVar[str] = "layers"
     room: ClassVar[str] = "allocate"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"layers:alike"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[Literal["exact", "demanded", "layout"]] = "exact"
@@ -51,10 +51,11 @@ class LayersAllocate:
 
     def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor:
         n_heads, held = lengths.shape[1], protect.sum(-1)
-        errors = env.fixed[self.profile]["layers"].to(lengths.device)
+        layers, place = env.among
+        errors = env.fixed[self.profile]["layers"][layers].to(lengths.device)
         tokens = profile.reach(env, lengths)
         table = self.table(errors, budget // n_heads, held.amax(-1), tokens)
-        own = n_heads * table[:, env.layer] + budget % n_heads
+        own = n_heads * table[:, place] + budget % n_heads
         counts = rounding.share_out(torch.ones_like(lengths), own, lengths, held)
         return profile.unless_it_fits(counts, env, lengths, budget)
 

@@ -39,7 +39,7 @@ class LayoutAllocate:
     Differs    the budget decides how many heads are full, not a quantile of the gates; ties are settled,
                where the official choice is random; a head that once dropped never becomes full again; what is
                too little for one more full head goes unused. full=… is the published share of full heads, for
-               a budget that does not bind, such as @ 99%. Layers that a stage does not name count too.
+               a budget that does not bind, such as @ 99%.
     Paper      Xiao et al. 2024, arXiv 2410.10819; Du et al. 2025, arXiv 2510.08525; Tang et al. 2024, arXiv
                2407.15891                                   Confidence  official code
     """
@@ -49,7 +49,7 @@ class LayoutAllocate:
 
     name: ClassVar[str] = "layout"
     room: ClassVar[str] = "allocate"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"layers:alike"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
     binding: ClassVar[Literal["exact", "demanded", "layout"]] = "layout"
@@ -57,12 +57,14 @@ class LayoutAllocate:
 
     def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor:
         n_heads, tokens = lengths.shape[1], profile.reach(env, lengths)
-        gates = profile.per_kv_head(env.fixed[self.profile]["heads"], n_heads, "max").to(lengths.device)
+        layers, place = env.among
+        gates = profile.per_kv_head(env.fixed[self.profile]["heads"][layers], n_heads, "max")
+        gates = gates.to(lengths.device)
         few = protect.sum(-1).clamp(min=1)
         # Layers without a full head may see fewer protected entries than others; it changes nothing there.
         full = n_full(gates.numel(), len(gates) * budget, few.amax(-1), tokens, self.full)
         is_whole = lengths == profile.seen(env, lengths)[:, None]
-        keeps = (places(gates)[env.layer] < full[:, None]) & is_whole
+        keeps = (places(gates)[place] < full[:, None]) & is_whole
         counts = torch.where(keeps, lengths.long(), torch.minimum(few, lengths.long()))
         return profile.unless_it_fits(counts, env, lengths, budget)
 

@@ -30,7 +30,7 @@ class PrefixAllocate:
     Raises     AssetError where the profile is missing or another model's
     Differs    the profile is scaled to the budget, where the paper has one file per budget; sums are exact;
                only the offline form is a part: a prompt that searches its own level would have to wait for
-               all layers. Layers that a stage does not name count as if it did.
+               all layers.
     Paper      Wang et al. 2024, arXiv 2412.03409           Confidence  official code
     """
 
@@ -38,7 +38,7 @@ class PrefixAllocate:
 
     name: ClassVar[str] = "prefix"
     room: ClassVar[str] = "allocate"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"layers:alike"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[Literal["exact", "demanded", "layout"]] = "exact"
@@ -46,11 +46,12 @@ class PrefixAllocate:
 
     def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor:
         n_heads, held = lengths.shape[1], protect.sum(-1)
-        dropped = env.fixed[self.profile]["layers"].to(lengths.device)
+        layers, place = env.among
+        dropped = env.fixed[self.profile]["layers"][layers].to(lengths.device)
         tokens = profile.reach(env, lengths)
         spare = (tokens - budget // n_heads).clamp(min=0)
         caps = (tokens - held.amax(-1)).clamp(min=0)[:, None].expand(-1, len(dropped))
         drops = rounding.share_out(dropped.expand(caps.shape), len(dropped) * spare, caps)
-        own = n_heads * (tokens - drops[:, env.layer]) + budget % n_heads
+        own = n_heads * (tokens - drops[:, place]) + budget % n_heads
         counts = rounding.share_out(torch.ones_like(lengths), own, lengths, held)
         return profile.unless_it_fits(counts, env, lengths, budget)

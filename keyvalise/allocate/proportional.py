@@ -32,7 +32,7 @@ class ProportionalAllocate:
     Differs    sums are exact (the official rounding drifts by some ten tokens); what a head cannot use for
                want of tokens goes to the others in proportion; a head that scores zero shares the pool only
                when all others are full; capacities are of kv heads, where the official code expands keys to
-               query heads. Layers that a stage does not name count as if it did.
+               query heads.
     Paper      Fu et al. 2024, arXiv 2410.19258             Confidence  official code
     """
 
@@ -43,7 +43,7 @@ class ProportionalAllocate:
 
     name: ClassVar[str] = "proportional"
     room: ClassVar[str] = "allocate"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"layers:alike"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
     binding: ClassVar[Literal["exact", "demanded", "layout"]] = "exact"
@@ -51,10 +51,11 @@ class ProportionalAllocate:
 
     def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor:
         n_heads, held = lengths.shape[1], protect.sum(-1)
-        heads = profile.per_kv_head(env.fixed[self.profile]["heads"], n_heads, self.reduce)
+        layers, place = env.among
+        heads = profile.per_kv_head(env.fixed[self.profile]["heads"][layers], n_heads, self.reduce)
         window = torch.minimum(held.amax(-1), budget // n_heads)
         free = profile.reach(env, lengths) - window
-        own = self.table(heads.to(lengths.device), budget - n_heads * window, free)[:, env.layer]
+        own = self.table(heads.to(lengths.device), budget - n_heads * window, free)[:, place]
         own = own + window[:, None]
         counts = rounding.share_out(own, own.sum(-1), lengths, held)
         return profile.unless_it_fits(counts, env, lengths, budget)

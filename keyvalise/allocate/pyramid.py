@@ -20,8 +20,8 @@ class PyramidAllocate:
     Shapes     protect bool [B, H, T], lengths int [B, H], budget int64 [B] → int64 [B, H]
     Formula    per head, b = budget // H, W protected, b' = b − W, N tokens:  m_min = b'/beta, m_max = 2b' −
                m_min, clipped to m_max ≤ max(N − W, b') with m_min = 2b' − m_max;  layer l keeps
-               W + m_max − l·(m_max − m_min)/(L − 1), whole by largest remainder: the L layers sum to L·b
-               exactly
+               W + m_max − l·(m_max − m_min)/(L − 1), whole by largest remainder: the L layers that the stage
+               names sum to L·b exactly
     Units      budget: tokens of all kv heads of one layer at a uniform split, protected ones included
     Cost       L time; computed anew from the numbers at every decision, no state
     Scope      layer: counts depend on N and the budget only, no layer waits for another
@@ -37,7 +37,7 @@ class PyramidAllocate:
 
     name: ClassVar[str] = "pyramid"
     room: ClassVar[str] = "allocate"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"layers:alike"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
     binding: ClassVar[Literal["exact", "demanded", "layout"]] = "exact"
@@ -51,8 +51,9 @@ class PyramidAllocate:
             longest = torch.where(prompt > 0, prompt, longest)
         per_head = budget // n_heads
         window = torch.minimum(held.amax(-1), per_head)
-        table = self.table(env.geometry.n_layers, per_head - window, longest - window)
-        own = n_heads * (table[:, env.layer] + window) + budget % n_heads
+        layers, place = env.among
+        table = self.table(len(layers), per_head - window, longest - window)
+        own = n_heads * (table[:, place] + window) + budget % n_heads
         return rounding.share_out(torch.ones_like(lengths), own, lengths, held)
 
     def table(self, n_layers: int, mean: Tensor, available: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class DenseLayer(MemoryLayer):
             return
         call, awaits_end = waiting
         if not awaits_end:
-            self.memory = flow.late(self.memory, call, self.bed())
+            self.act_late(self.memory, call)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         self.settle()

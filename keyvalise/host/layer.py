@@ -102,8 +102,14 @@ class MemoryLayer(CacheLayerMixin):
         piece = Piece(keys, keys, values, Stretch.whole(width, self.memory.clock), True)
         span = Span(0, width, width, self.shared.prefill_chunk, width)
         grown = store.append(self.memory, piece, env.geometry.dtype, river.angle)
-        self.memory = flow.late(grown, Call(piece, (span,) * n_rows), self.bed())
         self.columns = width
+        self.act_late(grown, Call(piece, (span,) * n_rows))
+
+    def act_late(self, memory: Memory, call: Call) -> None:
+        """Let the stages of a call act on a memory that holds it whole."""
+        self.memory, parked = flow.late(memory, call, self.bed())
+        if parked:
+            self.shared.park(self.index, Parked(self.memory, call.piece, parked, self.bed()))
 
     def notes(self) -> list[str]:
         """What the ledger should say of this layer beside its bytes."""

@@ -36,7 +36,6 @@ class Shared:
               lowest of their numbers
     fixed     tensors of assets by name;  weights: of the model, by layer and name
     kin       this cache and those forked from it, which may hold the same storages
-    fixed     tensors of assets by name;  weights: of the model, by layer and name
     taps      of the call that is going on;  states: of all calls of the prompt so far
     watch     is shown every layer's number, queries and memory after every call, for inspection
     waiting   layers whose stages look at all layers

@@ -164,7 +164,7 @@ def allowed_bytes(budget: Budget, layers: Layers, geometry: Geometry, total: int
 
 def n_in(layers: Layers, geometry: Geometry) -> int:
     """How many of the model's layers a range names."""
-    return sum(layer in layers for layer in range(geometry.n_layers))
+    return len(layers.of(geometry.n_layers))
 
 
 def plan_stage(cost: Cost, stage: Stage, seen: int, total: int, groups: float = 0) -> Plan:

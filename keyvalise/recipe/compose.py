@@ -28,8 +28,8 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
         words.check(part)
     have = gives | {"sets:layer"}
     for stage in recipe.stages:
-        have = _after(stage, have)
         _check_layers(stage.layers, geometry)
+        have = _after(stage, have - {"layers:alike"} | _alike(recipe, stage, geometry))
         _check_stage_budget(recipe, stage, geometry)
     _check_again(recipe, have)
     if recipe.code is not None:
@@ -53,11 +53,17 @@ def _after(stage: Stage, have: frozenset[str]) -> frozenset[str]:
     return kept | {"sets:layer"} if sets else kept - {"sets:layer"}
 
 
+def _alike(recipe: Recipe, stage: Stage, geometry: Geometry) -> frozenset[str]:
+    """Whether an entry costs the same in all layers of a stage, so that counts may be moved between them."""
+    costs = [sizes.cost_of(recipe, stage, geometry, layer) for layer in stage.layers.of(geometry.n_layers)]
+    return frozenset({"layers:alike"} if all(cost == costs[0] for cost in costs) else ())
+
+
 def _check_again(recipe: Recipe, have: frozenset[str]) -> None:
     """Every stage meets what it left behind: at its next step, or at the end of a second prompt."""
     for stage in recipe.stages:
         try:
-            have = _after(stage, have)
+            have = _after(stage, have | {"layers:alike"})
         except UnmetNeed as error:
             raise UnmetNeed(f"when the stage acts again, {error}") from None
 
@@ -67,6 +73,11 @@ def _meet(part: Any, have: frozenset[str]) -> None:
     if not missing:
         return
     need = missing[0]
+    if need == "layers:alike":
+        raise UnmetNeed(
+            f"{part.name} needs {need}: it moves entries between layers, and here an entry does not cost the "
+            "same in all layers of the stage; write the code and the other stages on all of them or on none"
+        )
     givers = [name for name in catalogue.parts() if need in catalogue.part(name)().gives]
     nearest = (
         f"the nearest part that gives it is {givers[0]}" if givers else "no part gives it, only a model can"

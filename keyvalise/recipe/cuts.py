@@ -21,6 +21,24 @@ class Cut:
     due: Due
     rows: tuple[bool, ...]
 
+    @property
+    def joint(self) -> Due:
+        """The stages that wait for other layers."""
+        return tuple((stage, rows) for stage, rows in self.due if stage.scope == "model")
+
+
+def either(*flags: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Per row, whether any of the flags is set."""
+    return tuple(map(any, zip(*flags, strict=True)))
+
+
+def together(*dues: Due) -> Due:
+    """Every stage once, in the rows of all."""
+    rows: dict[Stage, tuple[bool, ...]] = {}
+    for stage, mine in (pair for due in dues for pair in due):
+        rows[stage] = either(mine, rows.get(stage, mine))
+    return tuple(rows.items())
+
 
 def cuts(call: Call, stages: Sequence[Stage], has_cuts: bool) -> list[Cut]:
     """Where the call is cut, ascending; the last column is always a cut, and every row's own.

@@ -10,6 +10,7 @@ from torch import Tensor
 from keyvalise.store import flat
 from keyvalise.store.arena import Arena
 from keyvalise.store.coded import Coded
+from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll
 from keyvalise.store.tail import Tail
@@ -72,7 +73,7 @@ def _weighted(segment: Coded, keep: Tensor, add: Tensor) -> Coded | None:
 
 def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") -> Writable:
     """A run as the leanest raw segment: a tail where all heads are equally long, if only empty; else ragged.
-    Heads that hold the same tokens share their ordinals; the newest ones, without a gap, need none.
+    Heads that hold the same tokens share their places.
     """
     n_rows, n_heads = run.shape
     if not run.is_uniform:
@@ -82,18 +83,21 @@ def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") ->
     arena = Arena(run.keys.view(*shape, run.keys.shape[1]), run.values.view(*shape, run.values.shape[1]))
     if n == 0:
         return Tail(arena, (0,) * n_rows, clock, angle=angle)
-    ordinals = run.ordinals.view(shape)
     columns = {name: column.view(shape) for name, column in run.columns.items()}
     logw = None if run.logw is None else run.logw.view(shape)
     starts = tuple(seen - n for seen in clock)
-    head = ordinals if logw is not None or not _follow(ordinals, starts) else None
-    if head is not None and n_heads > 1 and bool((head == head[:, :1]).all()):
-        head = head[:, :1].clone()
+    head: Places | None = Places.of(run.ordinals, run.counts, run.shape)
+    if head is not None and logw is None and head.starts == starts:
+        head = None
+    elif n_heads > 1:
+        head = _shared(run.ordinals.view(shape)) or head
     return Tail(arena, (n,) * n_rows, starts, head, logw, columns, angle)
 
 
-def _follow(ordinals: Tensor, starts: tuple[int, ...]) -> bool:
-    """Whether the ordinals [B, H, n] of every row run from its start without a gap."""
-    first = torch.tensor(starts, dtype=ordinals.dtype, device=ordinals.device)[:, None, None]
-    run = torch.arange(ordinals.shape[-1], dtype=ordinals.dtype, device=ordinals.device)
-    return bool((ordinals == first + run).all())
+def _shared(ordinals: Tensor) -> Places | None:
+    """The places [B, 1, n] of ordinals [B, H, n] that are the same in all heads."""
+    one = ordinals[:, :1]
+    if not bool((ordinals == one).all()):
+        return None
+    n_rows, _, n = one.shape
+    return Places.of(one.flatten().clone(), (n,) * n_rows, (n_rows, 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from keyvalise.ops import attend
 from keyvalise.store import flat
+from keyvalise.store.places import Places
 from keyvalise.types.data import Entries, Env, Partial, Queries
 from keyvalise.types.part import Codes, Encode
 from keyvalise.types.segment import Named
@@ -29,16 +30,13 @@ class Coded:
     """Codes of entries grouped by (row, head).
 
     group_of   int32 [N] finds an entry's group;  None: consecutive entries share
-    ordinals   int32 [N];  None: every head holds the first tokens of its row, without a gap
     """
 
     codec: Encode
     env: Env
-    shape: tuple[int, int]
-    counts: tuple[int, ...]
+    places: Places
     codes: Codes
     group_of: Tensor | None
-    ordinals: Tensor | None
     logw: Tensor | None
     columns: Mapping[str, Tensor]
 
@@ -49,8 +47,16 @@ class Coded:
     def of(codec: Encode, env: Env, run: flat.Flat) -> Coded:
         """Encode a run whose counts are multiples of the codec's group."""
         codes = codec.encode(env, run.keys, run.values)
-        ordinals = _unless_first(run.ordinals, run.counts)
-        return Coded(codec, env, run.shape, run.counts, codes, None, ordinals, run.logw, run.columns)
+        places = Places.of(run.ordinals, run.counts, run.shape)
+        return Coded(codec, env, places, codes, None, run.logw, run.columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.places.shape
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return self.places.counts
 
     @property
     def device(self) -> torch.device:
@@ -59,10 +65,6 @@ class Coded:
     @property
     def bounds(self) -> tuple[int, ...]:
         return flat.bounds_of(self.counts)
-
-    def places(self) -> Tensor:
-        """int32 [N]: the ordinal of every entry."""
-        return flat.slots(self.counts, self.device) if self.ordinals is None else self.ordinals
 
     def groups_in_rows(self) -> list[int]:
         """Groups whose parameters are held, per row."""
@@ -130,7 +132,7 @@ class Coded:
         return Entries(
             self.lengths,
             live,
-            self.places()[index].masked_fill(~live, -1),
+            self.places.all()[index].masked_fill(~live, -1),
             None if self.logw is None else self.logw[index].masked_fill(~live, 0),
             {name: column[index].masked_fill(~live, 0) for name, column in self.columns.items()},
             lambda: self.decoded(0, total)[0][index].masked_fill(~live[..., None], 0),
@@ -153,11 +155,9 @@ class Coded:
         return Coded(
             self.codec,
             self.env,
-            shape or self.shape,
-            counts,
+            Places.of(self.places.all()[order], counts, shape or self.shape),
             Codes({name: tensor[order] for name, tensor in self.codes.entry.items()}, group),
             group_of,
-            _unless_first(self.places()[order], counts),
             None if self.logw is None else self.logw[order],
             {name: column[order] for name, column in self.columns.items()},
         )
@@ -173,11 +173,7 @@ class Coded:
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> Coded:
         _, live = flat.padded_index(self.bounds, self.shape, self.device)
-        flatten = {name: column[live] for name, column in columns.items()}
-        return Coded(
-            self.codec, self.env, self.shape, self.counts, self.codes,
-            self.group_of, self.ordinals, self.logw, flatten,
-        )  # fmt: skip
+        return replace(self, columns={name: column[live] for name, column in columns.items()})
 
     def rows(self, index: Tensor) -> Coded:
         n_heads, bounds = self.shape[1], self.bounds
@@ -202,8 +198,7 @@ class Coded:
             yield "scales", tier, tensor
         if self.group_of is not None:
             yield "index", tier, self.group_of
-        if self.ordinals is not None:
-            yield "positions", tier, self.ordinals
+        yield from self.places.tensors()
         if self.logw is not None:
             yield "logw", tier, self.logw
         for column in self.columns.values():
@@ -227,26 +222,19 @@ def joined(parts: Sequence[Coded], along: str = "entries") -> Coded:
     group, group_of = _join_groups(parts, order)
     entry = {name: torch.cat([part.codes.entry[name] for part in parts])[order] for name in first.codes.entry}
     names = sorted(set().union(*(part.columns for part in parts)))
-    places = [part.places() for part in parts]
+    places = [part.places.all() for part in parts]
     zeros = [torch.zeros(place.shape, device=device) for place in places]
     return Coded(
         first.codec,
         first.env,
-        shape,
-        counts,
+        Places.of(torch.cat(places)[order], counts, shape),
         Codes(entry, group),
         group_of,
-        _unless_first(torch.cat(places)[order], counts),
         flat.join_logw([part.logw for part in parts], places, order),
         {name: torch.cat([part.columns.get(name, zero) for part, zero in zip(parts, zeros,
         strict=True)])[order]
          for name in names},
     )  # fmt: skip
-
-
-def _unless_first(ordinals: Tensor, counts: Sequence[int]) -> Tensor | None:
-    """The ordinals [N], or None where every head holds its row's first tokens: those need no list."""
-    return None if torch.equal(ordinals, flat.slots(counts, ordinals.device)) else ordinals
 
 
 def _join_groups(parts: Sequence[Coded], order: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:

@@ -77,7 +77,7 @@ def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Ten
 def raw_length(memory: Memory) -> int:
     """An upper bound of the uncoded entries of any head, without asking the device."""
     lengths = [
-        s.longest if isinstance(s, Tail) else max(s.run.counts)
+        s.longest if isinstance(s, Tail) else max(s.counts)
         for s in memory.segments
         if isinstance(s, Tail | Ragged)
     ]
@@ -160,7 +160,7 @@ def head_counts(memory: Memory) -> list[int]:
         if isinstance(segment, Tail):
             mine: Sequence[int] = [n for n in segment.lengths_ for _ in range(segment.n_heads)]
         else:
-            mine = segment.run.counts if isinstance(segment, Ragged) else segment.counts  # type: ignore[attr-defined]
+            mine = segment.counts  # type: ignore[attr-defined]
         counts = list(mine) if not counts else [a + b for a, b in zip(counts, mine, strict=True)]
     return counts
 

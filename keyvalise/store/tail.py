@@ -16,6 +16,7 @@ from torch import Tensor
 from keyvalise.ops import attend
 from keyvalise.store import flat, slots
 from keyvalise.store.arena import Arena, slack
+from keyvalise.store.places import Places
 from keyvalise.types.data import Entries, Partial, Queries, Stretch
 from keyvalise.types.segment import Angle, Named
 
@@ -25,13 +26,14 @@ class Tail:
     """A value: appending writes behind `lengths` of an arena that older values share.
 
     lengths     entries per row;  starts: ordinal of a row's first entry after the `n_head` kept ones
-    head        int32 [B, H | 1, n_head] ordinals of the kept ones;  logw float32 [B, H, n_head] or None
+    head        where the kept ones stand, n_head in each of H heads or in one for all;  logw float32
+                [B, H, n_head] or None
     """
 
     arena: Arena
     lengths_: tuple[int, ...]
     starts: tuple[int, ...]
-    head: Tensor | None = None
+    head: Places | None = None
     logw: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     angle: Angle = "absolute"
@@ -42,7 +44,7 @@ class Tail:
 
     @property
     def n_head(self) -> int:
-        return 0 if self.head is None else self.head.shape[2]
+        return 0 if self.head is None else self.head.counts[0]
 
     @property
     def longest(self) -> int:
@@ -189,7 +191,8 @@ class Tail:
         rows = rows.expand(-1, self.n_heads, -1)
         if self.head is None:
             return rows
-        return torch.cat([self.head.expand(-1, self.n_heads, -1), rows], -1)
+        head = self.head.all().view(*self.head.shape, self.n_head)
+        return torch.cat([head.expand(-1, self.n_heads, -1), rows], -1)
 
     def entries(self) -> Entries:
         live = self._live()
@@ -240,7 +243,7 @@ class Tail:
             arena=Arena(keys, values),
             lengths_=tuple(self.lengths_[i] for i in order),
             starts=tuple(self.starts[i] for i in order),
-            head=None if self.head is None else self.head[index],
+            head=None if self.head is None else self.head.rows(order),
             logw=None if self.logw is None else self.logw[index],
             columns={name: column[index] for name, column in self.columns.items()},
             version=0,
@@ -260,7 +263,7 @@ class Tail:
         yield "keys", self.arena.keys.device.type, self.arena.keys
         yield "values", self.arena.values.device.type, self.arena.values
         if self.head is not None:
-            yield "positions", self.head.device.type, self.head
+            yield from self.head.tensors()
         if self.logw is not None:
             yield "logw", self.logw.device.type, self.logw
         for column in self.columns.values():

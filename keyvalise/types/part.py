@@ -36,6 +36,7 @@ VOCABULARY = (
         "scores:mass",  # a chain whose scores are ≥ 0 and sum to 1
         "scores:positive",  # a chain whose scores are ≥ 0
         "sets:head",  # kept sets may differ between the heads of a layer
+        "layers:alike",  # an entry costs the same in all layers of the stage
         "sets:layer",  # one kept set for all heads of a layer
         "weight:o_proj",
         "weight:unembed",

@@ -123,5 +123,9 @@ class Layers:
         after = layer >= self.start and (self.stop is None or layer < self.stop)
         return after and (layer - self.start) % self.step == 0
 
+    def of(self, n_layers: int) -> tuple[int, ...]:
+        """Those of a model's layers that the range names."""
+        return tuple(layer for layer in range(n_layers) if layer in self)
+
 
 ALL_LAYERS = Layers()

@@ -18,7 +18,7 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe.river import basis
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer as store
-from keyvalise.types.errors import KeyvaliseError
+from keyvalise.types.errors import KeyvaliseError, UnmetNeed
 from keyvalise.types.part import assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import AtPrompt, Every
@@ -42,11 +42,6 @@ def room(name: str) -> st.SearchStrategy[Any]:
     """Parts that need no files."""
     return strategies.room(name).filter(lambda part: not assets(part)).map(small)
 
-
-BARE = sizes.INDEX_BYTES
-"""A row that holds every token is planned without ordinals, which it has to carry where another row of its
-batch drops some, or keeps another number of them raw.
-"""
 
 budgets = st.one_of(
     st.builds(Budget, st.sampled_from([8.0, 20.0, 35.0, 60.0, 90.0, 100.0]), st.just("%"), st.booleans()),
@@ -121,8 +116,6 @@ def within_budget(place: Place) -> None:
     for number, stage in enumerate(place.cache.recipe.stages):
         if stage.budget is None or stage.budget.unit != "%" or not place.is_due(stage):
             continue
-        if is_tilted(stage, place.cache.recipe):
-            continue
         # A hundred per cent is everything, metadata included, unless it is written in code.
         own = [
             layer
@@ -131,13 +124,6 @@ def within_budget(place: Place) -> None:
         ]
         held = sum(held_bytes(layer.memory) for layer in own)
         assert held <= sum(allowed_bytes(place, layer, stage) for layer in own), f"stage {number}"
-
-
-def is_tilted(stage: Stage, recipe: Recipe) -> bool:
-    """Whether it shares out over all layers, as if they were alike, and they are not."""
-    is_even = recipe.code is None or recipe.code_layers == ALL_LAYERS
-    is_even &= all(one.layers == ALL_LAYERS for one in recipe.stages)
-    return stage.allocate.name == "pyramid" and not is_even
 
 
 def has_ties(recipe: Recipe) -> bool:
@@ -160,8 +146,6 @@ def allowed_bytes(place: Place, layer: Any, stage: Stage) -> int:
         allowed = sizes.allowed_bytes(stage.budget, stage.layers, geometry, whole)
         is_least = river.plan(stage, seen, whole, 1.0).tokens <= 1
         total += max(allowed, cost.bytes(1, 1, 1.0, seen=seen) if is_least else 0)
-        if len(place.clock) > 1 and river.plan(stage, seen, whole).tokens >= seen:
-            total += BARE * geometry.n_kv_heads * seen
     return total
 
 
@@ -205,7 +189,6 @@ def test_a_row_of_a_batch_is_served_as_if_it_were_alone(
     """Where padding leaves a row a prompt in the first call: one token alone is no prompt."""
     model, (pads, (first, *widths)) = tiny("llama", torch.float64), text
     assume(first > 4 and len(pads) > 1 and not has_ties(recipe))
-    assume(all(stage.scope == "layer" for stage in recipe.stages))
     pads = tuple(min(pad, first - 4) for pad in pads)
     is_built(model, recipe)
     batch = drive.text(*(first + sum(widths) - pad for pad in pads))
@@ -229,19 +212,12 @@ def is_built(model: Any, recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     ("text", "lengths"),
     [
-        pytest.param(
-            "at prompt: knorm > drop @ 40%; int4(group=8, residual=9)",
-            (47, 40),
-            marks=pytest.mark.xfail(reason="rows that keep all are planned without ordinals", strict=True),
-        ),
-        pytest.param(
-            "at prompt: knorm > pyramid @ 20% on ..2",
-            (60,),
-            marks=pytest.mark.xfail(reason="a pyramid counts layers that are not its own", strict=True),
-        ),
+        ("at prompt: knorm > drop @ 40%; int4(group=8, residual=9)", (47, 40)),
+        ("at prompt: knorm > pyramid @ 20% on ..2", (60,)),
+        ("at prompt: knorm > adaptive @ 20% on 1", (60, 21)),
     ],
 )
-def test_budgets_that_are_not_kept_yet(text: str, lengths: tuple[int, ...]) -> None:
+def test_a_share_holds_for_the_layers_of_a_stage(text: str, lengths: tuple[int, ...]) -> None:
     model = tiny("llama")
     cache = KVCache(model, text)
     (call,) = drive.text(*lengths).calls(max(lengths))
@@ -256,9 +232,6 @@ def test_budgets_that_are_not_kept_yet(text: str, lengths: tuple[int, ...]) -> N
     assert sum(held_bytes(layer.memory) for layer in own) <= sum(allowed)
 
 
-@pytest.mark.xfail(
-    reason="a row whose stage waits for other layers is coded by the others' cuts", strict=True
-)
 def test_a_row_waits_for_other_layers_as_if_it_were_alone() -> None:
     model = tiny("llama", torch.float64)
     text = "every 9 in prompt: norm_logit > balance > drop(recent=7) @ 8tok; int2(group=4, residual=3)"
@@ -266,3 +239,8 @@ def test_a_row_waits_for_other_layers_as_if_it_were_alone() -> None:
     together = run(model, recipe, batch.calls(17))
     alone = run(model, recipe, batch.row(0).calls(17))
     assert [rows[0] for rows in together.kept[0].values()] == [rows[0] for rows in alone.kept[0].values()]
+
+
+def test_a_pyramid_over_layers_that_cost_differently_is_refused() -> None:
+    with pytest.raises(UnmetNeed, match="layers:alike"):
+        KVCache(tiny("llama"), "at prompt: knorm > pyramid @ 20%; int4 on 1..")

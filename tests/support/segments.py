@@ -14,6 +14,7 @@ from keyvalise.store import flat
 from keyvalise.store.arena import Arena
 from keyvalise.store.coded import Coded
 from keyvalise.store.null import Null
+from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.tail import Tail
 from keyvalise.types.data import Env, Partial, Queries, Stretch
@@ -109,10 +110,10 @@ class Runs:
         (n_rows, n_heads), length = self.shape, self.counts[0]
         assert set(self.counts) == {length}, "a tail has equally long heads"
         shape, kept = (n_rows, n_heads, length), length - n
-        ordinals = torch.arange(kept, dtype=torch.int32).expand(n_rows, 1, kept)
+        head = Places((n_rows, 1), (kept,) * n_rows, (0,) * n_rows, torch.empty(0, dtype=torch.int32))
         logw = None if self.logw is None else self.logw.view(shape)[..., :kept]
         arena = Arena(self.keys.view(*shape, -1), self.values.view(*shape, -1))
-        return Tail(arena, (length,) * n_rows, (kept,) * n_rows, ordinals, logw)
+        return Tail(arena, (length,) * n_rows, (kept,) * n_rows, head, logw)
 
 
 def reference(q: Tensor, runs: Runs, sinks: Tensor | None = None) -> Partial:
