@@ -33,7 +33,7 @@ class Cut:
     def env(self, stage: Stage) -> Env:
         """The surroundings in which a stage decides."""
         env = self.bed.env
-        return replace(env, peers=stage.layers.of(env.geometry.n_layers))
+        return replace(env, layers=stage.layers.of(env.geometry.n_layers))
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ class Env:
 
     Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing.
     `prompt` holds the tokens every row had seen at its latest prompt end, `seen` those it has seen up to a
-    decision, `peers` the layers in which the stage decides (none named: all), `spans` the ordinals (first,
+    decision, `layers` the layers in which the stage decides (none named: all), `spans` the ordinals (first,
     end) that a name marks in every row, `fixed` the tensors of assets, `weights` those of the layer itself
     that a part needs ("o_proj": [Hq, Dv, E]).
     """
@@ -251,12 +251,12 @@ class Env:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     spans: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     seen: tuple[int, ...] = ()
-    peers: tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()
 
     @property
     def among(self) -> tuple[list[int], int]:
         """The layers in which the stage decides, and the place of this one among them."""
-        layers = list(self.peers or range(self.geometry.n_layers))
+        layers = list(self.layers or range(self.geometry.n_layers))
         return layers, layers.index(self.layer)
 
 
