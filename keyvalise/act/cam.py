@@ -45,8 +45,8 @@ class CamAct:
     weight: Literal["none", "mass"] = arg(
         "none", choices=("none", "mass"), doc="whether keepers weigh more for what they take"
     )
-    sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
-    recent: Amount = arg(0, low=0, doc="last tokens that always stay")
+    sinks: Amount = arg(0, low=0, doc="first tokens that always stay", is_window=True)
+    recent: Amount = arg(0, low=0, doc="last tokens that always stay", is_window=True)
 
     name: ClassVar[str] = "cam"
     room: ClassVar[str] = "act"

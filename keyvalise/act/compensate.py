@@ -32,8 +32,8 @@ class CompensateAct:
     Paper      Tang et al. 2024, arXiv 2407.15891           Confidence  reconstruction
     """
 
-    sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
-    recent: Amount = arg(0, low=0, doc="last tokens that always stay")
+    sinks: Amount = arg(0, low=0, doc="first tokens that always stay", is_window=True)
+    recent: Amount = arg(0, low=0, doc="last tokens that always stay", is_window=True)
 
     name: ClassVar[str] = "compensate"
     room: ClassVar[str] = "act"

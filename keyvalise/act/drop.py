@@ -24,8 +24,8 @@ class DropAct:
     Scope      per head: heads may end with different entries
     """
 
-    sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
-    recent: Amount = arg(0, low=0, doc="last tokens that always stay")
+    sinks: Amount = arg(0, low=0, doc="first tokens that always stay", is_window=True)
+    recent: Amount = arg(0, low=0, doc="last tokens that always stay", is_window=True)
     positions: str = arg(
         "absolute", choices=("absolute", "slot"), doc="what turns a stored key when it is read"
     )

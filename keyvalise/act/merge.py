@@ -51,8 +51,8 @@ class MergeAct:
     )
     keys: Literal["mean", "keep"] = arg("mean", choices=("mean", "keep"), doc="what becomes of its key")
     zero: float = arg(0.6, low=-1.0, high=2.0, doc="likeness up to which a loser vanishes (similar)")
-    sinks: Amount = arg(0, low=0, doc="first tokens that always stay")
-    recent: Amount = arg(0, low=0, doc="last tokens that always stay")
+    sinks: Amount = arg(0, low=0, doc="first tokens that always stay", is_window=True)
+    recent: Amount = arg(0, low=0, doc="last tokens that always stay", is_window=True)
 
     name: ClassVar[str] = "merge"
     room: ClassVar[str] = "act"

@@ -22,6 +22,8 @@ from keyvalise.bench.results import Result
 from keyvalise.host import answer
 from keyvalise.host.cache import KVCache
 from keyvalise.host.handle import KVLayer
+from keyvalise.recipe import windows
+from keyvalise.recipe.object import Recipe
 from keyvalise.types.errors import ImpossibleBudget
 
 MOST_BYTES = 256 * 2**20
@@ -63,7 +65,7 @@ class Bench:
             )
             for text in texts
         }
-        caches, refused = self.caches(texts)
+        caches, refused = self.caches(texts, laid.document.shape[1])
         for text, reason in refused.items():
             yield replace(blank[text], refused=reason)
         sitting = self._aware if self.settings.query_aware else self._sitting
@@ -73,20 +75,25 @@ class Bench:
             )
             yield replace(result, right=right, n_tokens=laid.document.shape[1])
 
-    def caches(self, texts: Sequence[str]) -> tuple[dict[str, KVCache], dict[str, str]]:
-        """A fresh cache per recipe, the full one first, asked for or not; and why others are impossible."""
-        made, refused = {FULL: self._cache(FULL)}, {}
+    def caches(self, texts: Sequence[str], n_tokens: int) -> tuple[dict[str, KVCache], dict[str, str]]:
+        """A fresh cache per recipe, the full one first, asked for or not; and why others are impossible.
+
+        n_tokens   that they will read
+        """
+        made, refused = {FULL: self._cache(FULL, n_tokens)}, {}
         for text in texts:
             try:
-                made[text] = self._cache(text)
+                made[text] = self._cache(text, n_tokens)
             except ImpossibleBudget as problem:
                 refused[text] = str(problem)
         return made, refused
 
-    def _cache(self, text: str) -> KVCache:
-        settings = self.settings
+    def _cache(self, text: str, n_tokens: int) -> KVCache:
+        settings, recipe = self.settings, Recipe.parse(text)
+        if settings.fit_windows:
+            recipe = windows.fitted(recipe, n_tokens)
         return KVCache(
-            self.model, text, dtype=settings.dtype, prefill_chunk=settings.prefill_chunk, seed=settings.seed
+            self.model, recipe, dtype=settings.dtype, prefill_chunk=settings.prefill_chunk, seed=settings.seed
         )
 
     def _sitting(
@@ -120,7 +127,9 @@ class Bench:
         for question in asked:
             head = torch.tensor([list(question[:-1])], dtype=document.dtype, device=document.device)
             context = torch.cat([document, head], 1)
-            for result in self._sitting(self.caches(list(found))[0], context, [question[-1:]], blank):
+            for result in self._sitting(
+                self.caches(list(found), context.shape[1])[0], context, [question[-1:]], blank
+            ):
                 found[result.recipe].append(result)
         for results in found.values():
             gaps = [result.error for result in results if result.error is not None]

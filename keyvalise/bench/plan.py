@@ -44,6 +44,7 @@ class Settings:
 
     model       name or path as it was given;  dtype: in which raw entries are held
     prefill_chunk, seed   of KVCache;  query_aware: each question is compressed together with the document
+    fit_windows windows take at most a quarter of the budget
     """
 
     model: str
@@ -51,6 +52,7 @@ class Settings:
     seed: int = 0
     prefill_chunk: int | None = None
     query_aware: bool = False
+    fit_windows: bool = False
     max_new_tokens: int = 12
 
     def to_dict(self) -> dict[str, object]:

@@ -36,6 +36,9 @@ def bench(
     prefill_chunk: options.PrefillChunk = None,
     max_new_tokens: options.MaxNewTokens = 12,
     query_aware: options.QueryAware = False,
+    fit_windows: Annotated[
+        bool, typer.Option("--fit-windows", help="Let windows take at most a quarter of the budget.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -58,7 +61,7 @@ def bench(
     results = Results(out / "results.jsonl")
     loaded = inputs.model(model, device)
     settings = plan.Settings(
-        model, inputs.dtype(dtype, loaded[0]), seed, prefill_chunk, query_aware, max_new_tokens
+        model, inputs.dtype(dtype, loaded[0]), seed, prefill_chunk, query_aware, fit_windows, max_new_tokens
     )
     made = plan.Plan(asked, chosen, settings)
     machine = Bench(*loaded, settings, is_exact=model == inputs.REFERENCE)

@@ -31,7 +31,7 @@ class EvaluatorsScore:
     Paper      Fei et al. 2025, arXiv 2501.12959            Confidence  reconstruction
     """
 
-    n: int = arg(32, low=1, doc="queries that vote")
+    n: int = arg(32, low=1, doc="queries that vote", is_window=True)
     profile: str = asset("evaluators", doc="scores of all heads, zero but in one layer", kind="heads")
 
     name: ClassVar[str] = "evaluators"

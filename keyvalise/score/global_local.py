@@ -32,7 +32,7 @@ class GlobalLocalScore:
     Paper      Li et al. 2024, arXiv 2412.08521             Confidence  reconstruction
     """
 
-    n: int = arg(32, low=1, doc="queries that vote on what matters now")
+    n: int = arg(32, low=1, doc="queries that vote on what matters now", is_window=True)
     combine: Literal["max", "sum"] = arg("max", choices=("max", "sum"))
 
     name: ClassVar[str] = "global_local"

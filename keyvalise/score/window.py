@@ -34,7 +34,7 @@ class WindowScore:
                code
     """
 
-    n: int = arg(32, low=1, doc="queries that vote")
+    n: int = arg(32, low=1, doc="queries that vote", is_window=True)
 
     name: ClassVar[str] = "window"
     room: ClassVar[str] = "score"

@@ -57,11 +57,14 @@ def arg(
     high: float | None = None,
     choices: tuple[Any, ...] = (),
     doc: str = "",
+    is_window: bool = False,
 ) -> Any:
-    """A field of a part with its allowed range, checked when a recipe is built."""
-    return dataclasses.field(
-        default=default, metadata={"low": low, "high": high, "choices": choices, "doc": doc}
-    )
+    """A field of a part with its allowed range, checked when a recipe is built.
+
+    is_window   a count of tokens that was published for long prompts, and too large for a small budget
+    """
+    meta = {"low": low, "high": high, "choices": choices, "doc": doc, "is_window": is_window}
+    return dataclasses.field(default=default, metadata=meta)
 
 
 def asset(default: str, doc: str, kind: str | None = None) -> Any:
@@ -110,7 +113,7 @@ def _fits(field: dataclasses.Field[Any], value: Any, meta: Mapping[str, Any]) ->
     if meta.get("choices"):
         return value in meta["choices"]
     if value is None or field.default is None:
-        return True
+        return field.default is None
     if isinstance(field.default, str | bool):
         return type(value) is type(field.default)
     if isinstance(value, Share):

@@ -40,6 +40,7 @@ def test_the_name_comes_back() -> None:
         (lambda d: d | {"code": {"part": "drop"}}, RecipeError, "the part drop has no place here"),
         (lambda d: d | {"code": {"part": "int4", "bits": 2}}, UnknownName, "unknown argument of int4 'bits'"),
         (lambda d: d | {"code": {"part": "int4", "residual": -1}}, BadArgument, "int4: residual=-1"),
+        (lambda d: d | {"code": {"part": "int2", "group": None}}, BadArgument, "int2: group=None"),
         (lambda d: d | {"code": {"part": "int4", "residual": "50%"}}, BadArgument, "int4: residual='50%'"),
         (lambda d: d | {"code": 3}, RecipeError, "an object with its name under 'part', got 3"),
         (lambda d: d | {"budget": 10}, RecipeError, "expected a text, got 10"),
