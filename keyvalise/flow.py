@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from keyvalise import decide
-from keyvalise.recipe.cuts import Cut, Due, cuts, either, together
+from keyvalise.recipe.cuts import Cut, Due, cuts, together
 from keyvalise.recipe.river import Bed, LayerRiver
 from keyvalise.store import layer
 from keyvalise.store.roll import Roll, only, with_columns
@@ -39,15 +39,14 @@ class Passed:
 
 def advance(memory: Memory, call: Call, bed: Bed) -> Passed:
     """Take a whole call down the river."""
-    values, parked = [], Due()
+    values = []
     for piece, cut in pieces(call, bed.river):
         memory, piece = meet(memory, piece, call if piece is call.piece else None, bed)
-        parked = together(parked, cut.joint)
-        memory = commit(memory, piece, cut, call, bed, parked)
+        memory = commit(memory, piece, cut, call, bed)
         values.append((memory, piece))
     outs = [piece.out for _, piece in values if piece.out is not None]
     out = outs[0] if len(outs) == 1 else torch.cat(outs, 2)
-    return Passed(out, memory, tuple(values), parked)
+    return Passed(out, memory, tuple(values), cut.parked)
 
 
 def late(memory: Memory, call: Call, bed: Bed) -> tuple[Memory, Due]:
@@ -58,7 +57,7 @@ def late(memory: Memory, call: Call, bed: Bed) -> tuple[Memory, Due]:
     due = together(*(cut.due for cut in found))
     order = [(stage, rows) for own in bed.river.stages for stage, rows in due if stage is own]
     cut = replace(found[-1], due=tuple(order))
-    return commit(memory, call.piece, cut, call, bed, cut.joint), cut.joint
+    return commit(memory, call.piece, cut, call, bed), cut.parked
 
 
 def pieces(call: Call, river: LayerRiver) -> Iterator[tuple[Piece, Cut]]:
@@ -85,7 +84,7 @@ def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Me
     return grown, replace(piece, out=partial.out, find_lse=lambda: partial.lse)
 
 
-def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed, parked: Due) -> Memory:
+def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memory:
     """Observe the piece, let the stages due decide, settle what has become old in rows that do not wait."""
     if piece.is_prompt:
         ends = zip(memory.clock, call.spans, strict=True)
@@ -99,10 +98,9 @@ def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed, parked:
             if stage.scope == "layer" and layer.longest(memory):
                 memory = decide.now(decide.Cut(memory, roll, piece, bed), (stage, rows))
                 roll = Roll.of(memory)
-    waiting = either((False,) * len(cut.rows), *(rows for _, rows in parked))
-    rows = tuple(mine and not waits for mine, waits in zip(cut.rows, waiting, strict=True))
-    is_over = _is_over(piece, call) and not parked
-    return settle(memory, cut.due, piece if is_over else replace(piece, is_prompt=False), bed, rows)
+    if cut.parked or not _is_over(piece, call):
+        piece = replace(piece, is_prompt=False)
+    return settle(memory, cut.due, piece, bed, cut.free)
 
 
 def _is_over(piece: Piece, call: Call) -> bool:

@@ -15,16 +15,20 @@ Due = tuple[tuple[Stage, tuple[bool, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """column: after which the call is cut;  rows: those that would be cut there if they were alone"""
+    """column: after which the call is cut;  rows: those that would be cut there if they were alone
+    parked: stages that wait for other layers, since the call began
+    """
 
     column: int
     due: Due
     rows: tuple[bool, ...]
+    parked: Due
 
     @property
-    def joint(self) -> Due:
-        """The stages that wait for other layers."""
-        return tuple((stage, rows) for stage, rows in self.due if stage.scope == "model")
+    def free(self) -> tuple[bool, ...]:
+        """The rows that would be cut there and wait for nothing."""
+        waiting = either((False,) * len(self.rows), *(rows for _, rows in self.parked))
+        return tuple(mine and not waits for mine, waits in zip(self.rows, waiting, strict=True))
 
 
 def either(*flags: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -68,7 +72,9 @@ def cuts(call: Call, stages: Sequence[Stage], has_cuts: bool) -> list[Cut]:
     def flags(rows: set[int]) -> tuple[bool, ...]:
         return tuple(row in rows for row in range(n_rows))
 
-    return [
-        Cut(end, tuple((stages[i], flags(rows)) for i, rows in sorted(due[end].items())), flags(own[end]))
-        for end in sorted(due)
-    ]
+    found, parked = [], Due()
+    for end in sorted(due):
+        here = tuple((stages[i], flags(rows)) for i, rows in sorted(due[end].items()))
+        parked = together(parked, tuple(one for one in here if one[0].scope == "model"))
+        found.append(Cut(end, here, flags(own[end]), parked))
+    return found

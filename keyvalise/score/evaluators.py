@@ -49,7 +49,7 @@ class EvaluatorsScore:
         env, entries, stats = max(views, key=lambda view: float(self._heads(view[0]).sum()))
         window = WindowObserver(self.n)
         seen = mass.window_mass(env.geometry, stats[window.q_name], stats[window.ordinals_name], entries)
-        n_tokens = max(env.prompt)
+        n_tokens = max(env.seen)
         group = seen.shape[1] // entries.live.shape[1]
         places = _places(entries, n_tokens).repeat_interleave(group, 1)
         votes = seen * (self._heads(env) > 0)[:, None]

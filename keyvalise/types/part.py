@@ -59,10 +59,7 @@ def arg(
     doc: str = "",
     is_window: bool = False,
 ) -> Any:
-    """A field of a part with its allowed range, checked when a recipe is built.
-
-    is_window   a count of tokens that was published for long prompts, and too large for a small budget
-    """
+    """A field of a part with its allowed range; is_window: tokens, too many of them for a small budget."""
     meta = {"low": low, "high": high, "choices": choices, "doc": doc, "is_window": is_window}
     return dataclasses.field(default=default, metadata=meta)
 

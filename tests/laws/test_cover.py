@@ -1,0 +1,92 @@
+"""cover: every two parts that build together also run together, keep their budget, and drop like a mask."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from keyvalise import KVCache, Recipe
+from keyvalise.recipe import catalogue
+from tests.support import covering, drive, oracle, profiles, walk
+from tests.support.compare import assert_close
+from tests.support.models import tiny
+from tools import composition
+
+SMALL = {
+    "window": "window(7)",
+    "evaluators": "evaluators(7)",
+    "global_local": "global_local(7)",
+    "caote": "caote(3)",
+    "layers": "layers(least=5)",
+    "balance": "balance(block=16)",
+    "cam": "cam(4)",
+    "slot": "slot(-7)",
+}
+"""Parts at sizes that a text of some sixty tokens shows."""
+
+CODE = {"kivi": "kivi(4, group=8, residual=8)"}
+BUDGET = "35%"
+N_SHARDS = 8
+
+
+def written(row: covering.Row) -> str:
+    """The chain, at the prompt and again while decoding, and the code."""
+    chain = [row[room] for room in covering.ROOMS if room != "encode" and row[room]]
+    stage = " > ".join(SMALL.get(name, name) for name in chain)
+    code = row["encode"] and f"; {CODE.get(row['encode'], row['encode'] + '(residual=8, group=8)')}"
+    return f"at prompt, every 5 in decode: {stage} @ {BUDGET}{code}"
+
+
+def is_built(recipe: Recipe) -> bool:
+    KVCache(model(), recipe)
+    return True
+
+
+@functools.cache
+def model() -> torch.nn.Module:
+    return profiles.give(tiny("llama"))
+
+
+@functools.cache
+def covered() -> Sequence[covering.Row]:
+    return tuple(covering.rows(written, is_built))
+
+
+def test_every_pair_that_builds_is_in_a_row() -> None:
+    met = set().union(*(covering.pairs_of(row) for row in covered()))
+    missing = {
+        frozenset(pair) for pair in composition.pairs() if catalogue.room(pair[0]) != catalogue.room(pair[1])
+    } - {frozenset(pair) for pair in met}
+    assert missing <= {frozenset(pair) for pair in composition.refused()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", range(N_SHARDS))
+def test_a_pair_that_builds_runs(shard: int) -> None:
+    for row in covered()[shard::N_SHARDS]:
+        runs(written(row))
+
+
+def runs(text: str) -> None:
+    """Two rows of different lengths, two turns, steps between: bytes said and held, budget, the mask."""
+    cache, calls = KVCache(model(), text), drive.text(74, 51).calls(61, 1, 1, 1, 1, 1, 1, 1, 1, 5)
+    try:
+        got, before = oracle.through(model(), cache, calls)
+        assert cache.nbytes == walk.held_bytes(cache, model()) == cache.ledger().nbytes
+        assert all(logits[call.real].isfinite().all() for logits, call in zip(got, calls, strict=True))
+        if only_drops(cache.recipe):
+            want = oracle.masked(model(), calls, before)
+            for call, a, b in zip(calls, got, want, strict=True):
+                assert_close(a[call.real], b[call.real], "logits_fp32", what="masked oracle")
+    except AssertionError as error:
+        raise AssertionError(f"{text}: {error}") from error
+    except Exception as error:
+        raise RuntimeError(f"{text}: {error}") from error
+
+
+def only_drops(recipe: Recipe) -> bool:
+    """Whether all that happens to an entry is that it leaves, or weighs more."""
+    return recipe.code is None and all(stage.act.name == "drop" for stage in recipe.stages)
