@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.bench import error, kept, prefill, speed
+from keyvalise.bench.judge import Exam, can_judge, judge
+from keyvalise.bench.once import Memo
 from keyvalise.bench.plan import FULL, Document, Plan, Settings
 from keyvalise.bench.results import Result
 from keyvalise.host import answer
@@ -68,12 +70,12 @@ class Bench:
         caches, refused = self.caches(texts, laid.document.shape[1])
         for text, reason in refused.items():
             yield replace(blank[text], refused=reason)
+        exams = [
+            Exam(tuple(ids), self.expected(text), text) for ids, text in zip(asked, task.answers, strict=True)
+        ]
+        blank = {text: replace(result, n_tokens=laid.document.shape[1]) for text, result in blank.items()}
         sitting = self._aware if self.settings.query_aware else self._sitting
-        for result in sitting(caches, laid.document, asked, blank):
-            right = tuple(
-                is_right(*pair, self.is_exact) for pair in zip(result.answers, task.answers, strict=True)
-            )
-            yield replace(result, right=right, n_tokens=laid.document.shape[1])
+        yield from sitting(caches, laid.document, exams, blank)
 
     def caches(self, texts: Sequence[str], n_tokens: int) -> tuple[dict[str, KVCache], dict[str, str]]:
         """A fresh cache per recipe, the full one first, asked for or not; and why others are impossible.
@@ -96,10 +98,20 @@ class Bench:
             self.model, recipe, dtype=settings.dtype, prefill_chunk=settings.prefill_chunk, seed=settings.seed
         )
 
+    def expected(self, answer: str) -> tuple[int, ...]:
+        """The ids of a right answer, the end token included."""
+        end = self.model.generation_config.eos_token_id
+        ids = self.tokenizer(answer, add_special_tokens=False).input_ids
+        return (*ids, end[0] if isinstance(end, list | tuple) else end)
+
     def _sitting(
-        self, caches: dict[str, KVCache], context: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
+        self, caches: dict[str, KVCache], context: Tensor, exams: Sequence[Exam], blank: dict[str, Result]
     ) -> Iterator[Result]:
         """Every cache reads the context, then answers the questions as forks; results of those in `blank`."""
+        if self.settings.quick:
+            yield from self._glance(caches, context, exams, blank)
+            return
+        asked = [exam.question for exam in exams]
         reads = prefill.read_all(self.model, context, list(caches.values()))
         full = self.ask(caches[FULL], context, asked)
         gaps = self.errors(list(caches.values()), [[*q, *a] for q, a in zip(asked, full, strict=True)])
@@ -108,11 +120,15 @@ class Bench:
                 continue
             gc.collect()
             with speed.PeakRss() as peak:
-                tokens = self.ask(cache, context, asked)
+                answers = self.words(self.ask(cache, context, asked))
+            right = tuple(
+                is_right(given, exam.words, self.is_exact) for given, exam in zip(answers, exams, strict=True)
+            )
             yield replace(
                 blank[text],
                 **holdings(cache),
-                answers=self.words(tokens),
+                right=right,
+                answers=answers,
                 error=gap,
                 prefill_s=read.prefill_s,
                 decode_tokens_per_s=speed.decode_tokens_per_s(self.model, cache, asked[0][0]),
@@ -120,21 +136,50 @@ class Bench:
             )
 
     def _aware(
-        self, caches: dict[str, KVCache], document: Tensor, asked: Sequence[Ids], blank: dict[str, Result]
+        self, caches: dict[str, KVCache], document: Tensor, exams: Sequence[Exam], blank: dict[str, Result]
     ) -> Iterator[Result]:
         """One sitting per question, which is part of the context; bytes and times are the first sitting's."""
         found: dict[str, list[Result]] = {text: [] for text in caches if text in blank}
-        for question in asked:
-            head = torch.tensor([list(question[:-1])], dtype=document.dtype, device=document.device)
+        for exam in exams:
+            *most, last = exam.question
+            head = torch.tensor([most], dtype=document.dtype, device=document.device)
             context = torch.cat([document, head], 1)
             for result in self._sitting(
-                self.caches(list(found), context.shape[1])[0], context, [question[-1:]], blank
+                self.caches(list(found), context.shape[1])[0],
+                context,
+                [replace(exam, question=(last,))],
+                blank,
             ):
                 found[result.recipe].append(result)
         for results in found.values():
             gaps = [result.error for result in results if result.error is not None]
             mean = sum(gaps) / len(gaps) if gaps else None
-            yield replace(results[0], answers=tuple(r.answers[0] for r in results), error=mean)
+            yield replace(
+                results[0],
+                right=tuple(right for result in results for right in result.right),
+                answers=tuple(answer for result in results for answer in result.answers),
+                error=mean,
+            )
+
+    def _glance(
+        self, caches: dict[str, KVCache], context: Tensor, exams: Sequence[Exam], blank: dict[str, Result]
+    ) -> Iterator[Result]:
+        """The same, where only right or wrong is of interest."""
+        with Memo() as memo:
+            for cache in caches.values():
+                cache.shared.lend = memo.lend
+            reads = prefill.read_all(self.model, context, list(caches.values()))
+        times = dict(zip(caches, (read.prefill_s for read in reads), strict=True))
+        mine = {text: cache for text, cache in caches.items() if text in blank}
+        fits = [text for text, cache in mine.items() if can_judge(cache)]
+        passed = dict(zip(fits, judge(self.model, [mine[text] for text in fits], exams), strict=True))
+        for text, cache in mine.items():
+            right = passed.get(text) or self._asked(cache, context, exams)
+            yield replace(blank[text], **share_of(cache), right=right, prefill_s=times[text])
+
+    def _asked(self, cache: KVCache, context: Tensor, exams: Sequence[Exam]) -> tuple[bool, ...]:
+        answers = self.ask(cache, context, [exam.question for exam in exams])
+        return tuple(tuple(a) == exam.answer[:-1] for a, exam in zip(answers, exams, strict=True))
 
     def ask(self, cache: KVCache, context: Tensor, asked: Sequence[Ids]) -> list[tuple[int, ...]]:
         """Greedy answers, as many questions at once as copies of the cache fit into MOST_BYTES."""
@@ -157,17 +202,22 @@ class Bench:
 
 def holdings(cache: KVCache) -> dict[str, Any]:
     """What a cache holds after reading: bytes in all and by field and layer, and where along the document."""
-    ledger, held = cache.ledger(), cache.nbytes
+    ledger = cache.ledger()
     layers: dict[str, int] = {}
     for line in ledger.lines:
         layers[str(line.layer)] = layers.get(str(line.layer), 0) + line.n_bytes
     return {
-        "held_bytes": held,
-        "share": held / full_bytes(cache),
+        **share_of(cache),
         "fields": ledger.by_field(),
         "layers": layers,
         **kept.summary(cache),
     }
+
+
+def share_of(cache: KVCache) -> dict[str, Any]:
+    """Bytes held, and their share of a 16-bit full cache."""
+    held = cache.nbytes
+    return {"held_bytes": held, "share": held / full_bytes(cache)}
 
 
 def full_bytes(cache: KVCache) -> int:

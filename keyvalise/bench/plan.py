@@ -44,6 +44,7 @@ class Settings:
 
     model       name or path as it was given;  dtype: in which raw entries are held
     prefill_chunk, seed   of KVCache;  query_aware: each question is compressed together with the document
+    quick       right or wrong only, judged in one call; no texts, errors or speeds
     fit_windows windows take at most a quarter of the budget
     """
 
@@ -53,6 +54,7 @@ class Settings:
     prefill_chunk: int | None = None
     query_aware: bool = False
     fit_windows: bool = False
+    quick: bool = False
     max_new_tokens: int = 12
 
     def to_dict(self) -> dict[str, object]:

@@ -162,10 +162,11 @@ def forward(model: Any, document: Tensor, cache: Cache, readers: Sequence[KVCach
 
 
 def can_share(cache: KVCache) -> bool:
-    """Whether a cache sees the whole prompt uncut, through handles."""
+    """Whether a cache sees the whole prompt uncut, through handles, and nothing else of the call."""
     layers = cache.shared.layers.values()
     is_handled = bool(layers) and all(isinstance(layer, KVLayer) for layer in layers)
-    return is_handled and cache.shared.prefill_chunk is None and not cuts_the_prompt(cache.recipe)
+    is_whole = cache.shared.prefill_chunk is None and not cuts_the_prompt(cache.recipe)
+    return is_handled and is_whole and not cache.recipe.taps
 
 
 def cuts_the_prompt(recipe: Recipe) -> bool:

@@ -39,6 +39,9 @@ def bench(
     fit_windows: Annotated[
         bool, typer.Option("--fit-windows", help="Let windows take at most a quarter of the budget.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Right or wrong only, in one call: no texts, errors or speeds.")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,6 +57,8 @@ def bench(
     from keyvalise.reference import tasks as known
 
     screen = Screen(json, quiet)
+    if quick and model != inputs.REFERENCE:
+        raise InputError("--quick judges answers token by token, which suits the embedded model alone")
     chosen = plan.texts(listed(recipes), listed(budgets))
     numbers = whole_numbers("--seeds", seeds) or range(plan.FIRST_SEED, plan.FIRST_SEED + documents)
     names = known.names() if tasks.strip() == "all" else listed(tasks)
@@ -61,7 +66,14 @@ def bench(
     results = Results(out / "results.jsonl")
     loaded = inputs.model(model, device)
     settings = plan.Settings(
-        model, inputs.dtype(dtype, loaded[0]), seed, prefill_chunk, query_aware, fit_windows, max_new_tokens
+        model,
+        inputs.dtype(dtype, loaded[0]),
+        seed,
+        prefill_chunk,
+        query_aware,
+        fit_windows,
+        quick,
+        max_new_tokens,
     )
     made = plan.Plan(asked, chosen, settings)
     machine = Bench(*loaded, settings, is_exact=model == inputs.REFERENCE)

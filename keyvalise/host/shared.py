@@ -37,6 +37,7 @@ class Shared:
     fixed     tensors of assets by name;  weights: of the model, by layer and name
     kin       this cache and those forked from it, which may hold the same storages
     taps      of the call that is going on;  states: of all calls of the prompt so far
+    lend      changes the rivers of layers before they begin, for measuring
     watch     is shown every layer's number, queries and memory after every call, for inspection
     waiting   layers whose stages look at all layers
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
@@ -58,6 +59,7 @@ class Shared:
     waiting: dict[int, Parked] = field(default_factory=dict)
     prompt_columns: int | None = None
     is_drafting: bool = False
+    lend: Callable[[LayerRiver], LayerRiver] | None = None
     watch: Callable[[int, Tensor, Memory], None] | None = None
     is_forked: bool = False
     stretch: Stretch | None = None
@@ -144,6 +146,7 @@ class Shared:
         )
         number = list(self.layers).index(index)
         river = compose(self.recipe, geometry, self.gives()).at(number)
+        river = river if self.lend is None else self.lend(river)
         rope = self.ropes.get(index)
         if rope is not None:
             rope = replace(rope, frequencies=rope.frequencies.to(query.device))
