@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import composition, families, results
+from tools import composition, families, results, systems
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "encode")
@@ -66,6 +66,7 @@ PAGES = {
     "results.md": results.results_page,
     "families.md": families.page,
     "composition.md": composition.page,
+    "systems.md": systems.page,
 }
 README = DOCS.parent / "README.md"
 

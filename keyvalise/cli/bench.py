@@ -36,12 +36,8 @@ def bench(
     prefill_chunk: options.PrefillChunk = None,
     max_new_tokens: options.MaxNewTokens = 12,
     query_aware: options.QueryAware = False,
-    fit_windows: Annotated[
-        bool, typer.Option("--fit-windows", help="Let windows take at most a quarter of the budget.")
-    ] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Right or wrong only, in one call: no texts, errors or speeds.")
-    ] = False,
+    fit_windows: options.FitWindows = False,
+    quick: options.Quick = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -65,15 +61,9 @@ def bench(
     asked = plan.documents(names, listed(kinds), whole_numbers("--tokens", tokens), numbers, questions)
     results = Results(out / "results.jsonl")
     loaded = inputs.model(model, device)
+    held = inputs.dtype(dtype, loaded[0])
     settings = plan.Settings(
-        model,
-        inputs.dtype(dtype, loaded[0]),
-        seed,
-        prefill_chunk,
-        query_aware,
-        fit_windows,
-        quick,
-        max_new_tokens,
+        model, held, seed, prefill_chunk, query_aware, fit_windows, quick, max_new_tokens
     )
     made = plan.Plan(asked, chosen, settings)
     machine = Bench(*loaded, settings, is_exact=model == inputs.REFERENCE)

@@ -40,6 +40,12 @@ PrefillChunk = Annotated[
     typer.Option("--prefill-chunk", help="Read the document this many tokens at a time.", metavar="N"),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the draws that random recipes make.", metavar="N")]
+FitWindows = Annotated[
+    bool, typer.Option("--fit-windows", help="Let windows take at most a quarter of the budget.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Right or wrong only, in one call: no texts, errors or speeds.")
+]
 QueryAware = Annotated[
     bool,
     typer.Option("--query-aware", help="Compress every question with the document; the report says so."),

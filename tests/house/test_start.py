@@ -16,7 +16,7 @@ import pytest
 
 from tests.house.checks.source import ROOT
 
-IMPORT_S, HELP_S, SLACK = 0.3, 1.0, 1.5
+IMPORT_S, HELP_S, SLACK = 0.3, 1.0, 2.0
 N_RUNS = 3
 
 HEAVY = ("torch", "transformers", "numba", "plotly", "numpy")
