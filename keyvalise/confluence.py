@@ -72,7 +72,7 @@ def _counts(stage: Stage, asked: Sequence[tuple[decide.Cut, decide.Case]]) -> Se
         (cut.env(stage), case.scores, case.guard, cut.roll.entries.lengths, case.budget)
         for cut, case in asked
     ]
-    if scope(stage.allocate) == "model":
+    if claims and scope(stage.allocate) == "model":
         shared: Sequence[Tensor] = stage.allocate.share(claims)  # type: ignore[attr-defined]
         return shared
     return [stage.allocate.allocate(*claim) for claim in claims]

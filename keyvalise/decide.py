@@ -67,7 +67,12 @@ def judge(cut: Cut, due: Due, scores: Scores | None = None) -> Case | None:
     for rescorer in stage.rescorers:
         scores = rescorer.rescore(env, scores, entries, memory.stats, cut.piece)
     guard = protect.mask(
-        entries.ordinals, memory.clock, tokens, sinks=stage.act.sinks, recent=stage.act.recent
+        entries.ordinals,
+        memory.clock,
+        tokens,
+        sinks=stage.act.sinks,
+        recent=stage.act.recent,
+        only=env.spans[stage.only] if stage.only else None,
     )
     budget = torch.tensor(tokens, device=guard.device) * env.geometry.n_kv_heads
     return Case(heads.reduce(scores, env.geometry), scores, guard, budget)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from keyvalise.ops import hashing, merging, weigh
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Choice, Entries, Env, Scores, Sketch
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import arg
 from keyvalise.types.quantity import Amount
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 
 from keyvalise.ops import mass, merging, weigh
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Choice, Entries, Env, Scores, Sketch
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import arg
 from keyvalise.types.quantity import Amount
 
 

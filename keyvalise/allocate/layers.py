@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import profile, rounding
+from keyvalise.types.argument import arg, asset
 from keyvalise.types.data import Env, Scores
-from keyvalise.types.part import arg, asset
 
 STEPS = tuple(2**i for i in range(24, -1, -1))
 """Of the search for a whole number below any count."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import profile
+from keyvalise.types.argument import arg, asset
 from keyvalise.types.data import Env, Scores
-from keyvalise.types.part import arg, asset
+from keyvalise.types.part import View
 
 
 class Knob(NamedTuple):
@@ -67,6 +68,13 @@ class LayoutAllocate:
         keeps = (places(gates)[place] < full[:, None]) & is_whole
         counts = torch.where(keeps, lengths.long(), torch.minimum(few, lengths.long()))
         return profile.unless_it_fits(counts, env, lengths, budget)
+
+    def came_to(self, view: View) -> str:
+        env, entries, _ = view
+        held, seen = entries.lengths[0].tolist(), int(profile.seen(env, entries.lengths)[0])
+        others = [n for n in held if n < seen]
+        said = f"{len(held) - len(others)} of {len(held)} heads keep all of {seen:,} tokens"
+        return said + (f", the others {max(others):,}" if others else "")
 
 
 def n_full(n_heads: int, budget: Tensor, few: Tensor, tokens: Tensor, most: float = 1.0) -> Tensor:

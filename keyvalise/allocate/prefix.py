@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import profile, rounding
+from keyvalise.types.argument import asset
 from keyvalise.types.data import Env, Scores
-from keyvalise.types.part import asset
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,8 @@ class PrefixAllocate:
     Scope      layer: counts depend on the profile, the row's tokens and the budget, no layer waits
     Reduces to uniform for equal shares
     Raises     AssetError where the profile is missing or another model's
-    Differs    the profile is scaled to the budget, where the paper has one file per budget; sums are exact;
-               only the offline form is a part: a prompt that searches its own level would have to wait for
-               all layers.
+    Differs    the profile is scaled to the budget, where the paper has one file per budget; sums are exact.
+               For a prompt that searches its own level write `water`, which waits for all layers
     Paper      Wang et al. 2024, arXiv 2412.03409           Confidence  official code
     """
 

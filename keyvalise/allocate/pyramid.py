@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import rounding
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Env, Scores
-from keyvalise.types.part import arg
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,9 +94,12 @@ class Bench:
         settings, recipe = self.settings, Recipe.parse(text)
         if settings.fit_windows:
             recipe = windows.fitted(recipe, n_tokens)
-        return KVCache(
+        cache = KVCache(
             self.model, recipe, dtype=settings.dtype, prefill_chunk=settings.prefill_chunk, seed=settings.seed
         )
+        for name in cache.recipe.spans:
+            cache.span(name, 0, n_tokens)
+        return cache
 
     def expected(self, answer: str) -> tuple[int, ...]:
         """The ids of a right answer, the end token included."""

@@ -97,13 +97,14 @@ def answering(
 
 
 def bytes_line(facts: dict[str, Any]) -> str:
-    """What the cache holds, in one line."""
+    """What the cache holds, in one line, and in one more whatever a part found out for itself."""
     from keyvalise.bench.summary import size
 
-    return (
+    first = (
         f"{facts['recipe']}: {facts['nbytes']:,} bytes ({size(facts['nbytes'])}), {facts['share']:.1%} of a "
         f"16-bit full cache of {facts['seen']:,} tokens"
     )
+    return "\n".join([first, *facts["knobs"]])
 
 
 def _typed(asked: Sequence[str], is_open: bool) -> Iterator[str]:

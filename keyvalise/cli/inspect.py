@@ -47,6 +47,8 @@ def inspect_cache(
     screen.table(*spread(kept), title="\ntokens per kv head")
     screen.remark("")
     screen.result(bytes_line(facts))
+    for name, n_bytes in session.cache.ledger().assets.items():
+        screen.remark(f"asset {name}: {n_bytes:,} bytes, counted apart")
     screen.warn(*facts["notes"])
 
 

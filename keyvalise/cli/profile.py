@@ -34,11 +34,13 @@ def profile(
     """Measure a model's heads: which retrieve, echo, induce, stream, or rest on the first token.
 
     The text is generated. The scores are kept as assets, one per measure, that budgets such as headkv, razor
-    or compresskv name; and drawn as maps.
+    or compresskv name; and drawn as maps. Beside them lies which tokens are special and which punctuation,
+    for fastgen.
     """
     screen = Screen(json, quiet)
     with screen.status("loading"):
         loaded = inputs.model(model, device)
+        from keyvalise.inspect import classes
         from keyvalise.inspect import map as maps
         from keyvalise.inspect import profile as profiles
     with screen.progress(needles, "asking") as bar:
@@ -46,6 +48,7 @@ def profile(
             *loaded, tokens=tokens, n=needles, seed=seed, progress=lambda: bar.advance(bar.task_ids[0])
         )
     folder = profiles.save(loaded[0], scores, facts, out)
+    classes.save(*loaded, folder)
     maps.write(folder / "heads.html", scores, f"Heads of {model}")
     if json:
         found = {name: values.tolist() for name, values in scores.items()}

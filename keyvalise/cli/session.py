@@ -36,7 +36,8 @@ class Session:
         inputs.fits(self.model, self.context.shape[1], longest, self.max_new_tokens if questions else 0)
         self.cache = answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options)
         self.nbytes, self.seen = self.cache.nbytes, self.cache.seen
-        self.notes = self.cache.ledger().notes
+        ledger = self.cache.ledger()
+        self.notes, self.knobs = ledger.notes, ledger.knobs
         self.share = self.nbytes / measure.full_bytes(self.cache)
 
     def ask(self, questions: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -67,5 +68,6 @@ class Session:
             "seen": self.seen,
             "nbytes": self.nbytes,
             "share": self.share,
+            "knobs": self.knobs,
             "notes": self.notes,
         }

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from keyvalise.ops import affine, pack
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Codes, arg
+from keyvalise.types.part import Codes
 
 DEFAULT_CHANNELS = 64
 """Channels that share parameters unless the recipe says otherwise; a smaller head is one group."""

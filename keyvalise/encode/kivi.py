@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from keyvalise.ops import affine, pack
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Codes, arg
+from keyvalise.types.part import Codes
 
 
 @dataclass(frozen=True, slots=True)

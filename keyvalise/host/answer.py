@@ -72,8 +72,13 @@ def _laid(tokenizer: Any, document: str) -> tuple[str, str, str]:
 
 
 def read(model: Any, document: Tensor, recipe: str | Recipe = "full", **options: Any) -> KVCache:
-    """A cache that has read a document [1, N] and nothing else; `options` are those of KVCache."""
+    """A cache that has read a document [1, N] and nothing else; `options` are those of KVCache.
+
+    Whatever span the recipe is for, it is the document.
+    """
     cache = KVCache(model, recipe, **options)
+    for name in cache.recipe.spans:
+        cache.span(name, 0, document.shape[1])
     cache.prompt_ends(document.shape[1])
     with torch.no_grad():
         model(document, past_key_values=cache, use_cache=True, logits_to_keep=1)

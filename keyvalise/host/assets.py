@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keyvalise.host import retaining
 from keyvalise.store import profile
 from keyvalise.store.asset import Asset
 from keyvalise.types.errors import AssetError
@@ -23,6 +24,10 @@ from keyvalise.types.geometry import Geometry
 SHIPPED = Path(__file__).parents[1] / "assets"
 VARIABLE = "KEYVALISE_HOME"
 """Environment variable: the user's folder, ~/.cache/keyvalise by default."""
+
+WAY = "measure one with `keyvalise profile`"
+WAYS = {"locret": "train one with `python -m keyvalise.train.locret`"}
+"""How an asset of a name is made, where it is made in another way."""
 
 SAMPLES = 64
 """Numbers of every weight whose signs go into a fingerprint."""
@@ -67,7 +72,7 @@ def find(name: str, model: Any) -> Path:
     known = sorted({path.stem for folder in kept for path in folder.glob("*.safetensors")})
     raise AssetError(
         f"no asset {name!r} for this {type(model).__name__}; kept for it: {', '.join(known) or 'none'}; "
-        "measure one with `keyvalise profile`, or name a file"
+        f"{WAYS.get(name, WAY)}, or name a file"
     )
 
 
@@ -89,6 +94,10 @@ def of(
         path = find(name, model)
         made = profile.read(path)
         _check(path, made, kind, model)
+        if made.kind == retaining.KIND:
+            heads = retaining.fitted(path, made, geometry, len(indices))
+            found[name] = {key: tensor.to(model.device) for key, tensor in heads.items()}
+            continue
         found[name] = {
             key: (tensor[list(indices)] if key in ("heads", "layers") else tensor).to(model.device)
             for key, tensor in _fitted(path, made, geometry, n_layers).items()

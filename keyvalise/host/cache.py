@@ -135,10 +135,10 @@ class KVCache(Cache):
         self.shared.prompt_columns = n
 
     def span(self, name: str, start: int, end: int) -> None:
-        """Give the columns start … end − 1 a name that parts can ask for."""
+        """Give the columns start … end − 1 a name that parts can ask for; drop(only=name) drops no others."""
         if not 0 <= start < end:
             raise InputError(f"span {name!r} must satisfy 0 <= start < end, got {start} and {end}")
-        self.shared.spans[name] = (start, end)
+        self.shared.spans = {**self.shared.spans, name: (start, end)}
 
     @staticmethod
     def from_dynamic(cache: Cache, model: Any, recipe: str | Recipe = "full") -> KVCache:

@@ -47,7 +47,7 @@ class KVLayer(MemoryLayer):
                 "this model asks for a mask that is not causal, which a KVCache serves in one call only"
             )
         call, awaits_end = self._call(seam, mask, self.memory)
-        passed = flow.advance(self.memory, call, self.bed())
+        passed = flow.advance(self.memory, call, self.bed(call.piece.stretch))
         self.took(call, passed, awaits_end)
         self._show(seam)
         return passed.out.to(seam.query.dtype).transpose(1, 2)

@@ -17,8 +17,9 @@ from keyvalise import flow
 from keyvalise.confluence import Parked
 from keyvalise.recipe.river import Bed
 from keyvalise.store import layer as store
+from keyvalise.store.roll import Roll
 from keyvalise.types.data import Call, Env, Memory, Piece, Stretch
-from keyvalise.types.errors import HostError
+from keyvalise.types.errors import HostError, InputError
 from keyvalise.types.when import Span
 
 if TYPE_CHECKING:
@@ -79,17 +80,38 @@ class MemoryLayer(CacheLayerMixin):
         self.memory, self.env, self.river = memory, env, river
         self.is_initialized = True
 
-    def bed(self) -> Bed:
-        """The river's bed for the next call; spans are turned from columns into ordinals."""
-        assert self.river is not None and self.env is not None and self.memory is not None
-        if not self.shared.spans:
-            return Bed(self.river, self.env)
-        pads = [self.columns - seen for seen in self.memory.clock]
-        spans = {
-            name: tuple((max(first - pad, 0), max(end - pad, 0)) for pad in pads)
+    def bed(self, stretch: Stretch | None = None) -> Bed:
+        """The river's bed for a call that brings this stretch, None: that is in the memory already.
+
+        Raises   InputError where nobody has marked a span that the recipe is for
+        """
+        assert self.river is not None and self.env is not None
+        missing = [name for name in self.shared.recipe.spans if name not in self.shared.spans]
+        if missing:
+            raise InputError(
+                f"{self.shared.recipe} drops inside the span {missing[0]!r} alone, and nobody has marked it; "
+                f"call cache.span({missing[0]!r}, start, end) before the text comes"
+            )
+        spans = self.marked(stretch) if self.shared.spans else {}
+        return Bed(self.river, replace(self.env, spans=spans) if spans else self.env)
+
+    def marked(self, stretch: Stretch | None = None) -> dict[str, tuple[tuple[int, int], ...]]:
+        """The spans of every row, turned from columns into ordinals; `stretch` as for a bed."""
+        assert self.memory is not None
+        clock = self.memory.clock
+        stretch = stretch or Stretch.whole(0, clock)
+
+        def ordinal(column: int, row: int) -> int:
+            new = column - self.columns
+            if new < 0:
+                return max(new + clock[row], 0)
+            inside = min(max(new - stretch.leads[row], 0), stretch.counts[row])
+            return clock[row] + inside + max(new - stretch.width, 0)
+
+        return {
+            name: tuple((ordinal(first, row), ordinal(end, row)) for row in range(len(clock)))
             for name, (first, end) in self.shared.spans.items()
         }
-        return Bed(self.river, replace(self.env, spans=spans))
 
     def take_over(self, keys: Tensor, values: Tensor) -> None:
         """Start from keys [B, H, T, D] and values [B, H, T, Dv] that another cache has held, as a whole
@@ -115,7 +137,16 @@ class MemoryLayer(CacheLayerMixin):
         """What the ledger should say of this layer beside its bytes."""
         if self.memory is None or self.river is None:
             return []
-        return self.river.notes(self.memory)
+        return self.river.notes(self.memory, self.marked())
+
+    def came_to(self) -> list[str]:
+        """What parts that find out for themselves how much is kept have found for the first row."""
+        if self.memory is None or self.river is None or not store.longest(self.memory):
+            return []
+        env = replace(self.bed().env, seen=self.memory.clock, prompt=self.memory.prompt)
+        view = (env, Roll.of(self.memory).entries, self.memory.stats)
+        parts = dict.fromkeys(part for stage in self.river.stages for part in stage.parts)
+        return [part.came_to(view) for part in parts if getattr(part, "came_to", None)]
 
     def took(self, call: Call, passed: flow.Passed, awaits_end: bool) -> None:
         """Remember the memory after a call, and while drafting also how to take the call back."""

@@ -5,6 +5,7 @@ Knows which field of which segment a tensor belongs to; knows nothing of budgets
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ class Line:
 class Ledger:
     """Lines of bytes; entries per kv head of every handled layer; notes on what a budget could not hold.
 
-    fixed_bytes   of assets, counted apart
+    knobs    what parts that find out for themselves how much is kept have found, with the layers
+    assets   name → bytes of what the recipe reads beside the model, counted apart
     """
 
     recipe: str
@@ -42,7 +44,8 @@ class Ledger:
     lines: tuple[Line, ...]
     entries: dict[int, int]
     notes: tuple[str, ...] = ()
-    fixed_bytes: int = 0
+    knobs: tuple[str, ...] = ()
+    assets: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def of(cache: KVCache) -> Ledger:
@@ -63,11 +66,18 @@ class Ledger:
             tuple(Line(*key[:4], n_bytes, key[4]) for key, n_bytes in lines.items()),
             {i: entries_in(layer.memory) for i, layer in layers},
             tuple(dict.fromkeys(note for _, layer in layers for note in layer.notes())),
+            tuple(knobs({i: layer.came_to() for i, layer in layers})),
+            {name: sum(map(held, tensors.values())) for name, tensors in cache.shared.fixed.items()},
         )
 
     @property
     def nbytes(self) -> int:
         return sum(line.n_bytes for line in self.lines)
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Of all assets, however many caches read them."""
+        return sum(self.assets.values())
 
     def by_field(self) -> dict[str, int]:
         """Bytes per field over all layers."""
@@ -78,7 +88,23 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**asdict(self), "nbytes": self.nbytes}
+        return {**asdict(self), "nbytes": self.nbytes, "fixed_bytes": self.fixed_bytes}
+
+
+def knobs(found: dict[int, list[str]]) -> Iterator[str]:
+    """Every sentence once, behind the layers it is true of."""
+    where: dict[str, list[int]] = {}
+    for layer, said in found.items():
+        for sentence in said:
+            where.setdefault(sentence, []).append(layer)
+    for sentence, layers in where.items():
+        word = "layer" if len(layers) == 1 else "layers"
+        yield f"{word} {', '.join(map(str, layers))}: {sentence}"
+
+
+def held(tensor: Tensor) -> int:
+    """Bytes of the storage behind a tensor."""
+    return int(tensor.untyped_storage().nbytes())
 
 
 def entries_in(memory: Any) -> int:
@@ -114,7 +140,7 @@ def _drafted(i: int, layer: Any) -> Iterator[tuple[int, str, str, str, Tensor]]:
         for _, (field, tier, tensor) in store.tensors(memory):
             yield i, "draft", field, tier, tensor
     piece = layer.draft.call.piece
-    for tensor in (piece.q, piece.k, piece.v, layer.draft.out):
+    for tensor in (piece.q, piece.k, piece.v, layer.draft.out, *piece.taps.values()):
         if tensor is not None:
             yield i, "draft", "piece", tensor.device.type, tensor
 

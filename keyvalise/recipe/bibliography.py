@@ -164,6 +164,33 @@ PAPERS: Mapping[str, Paper] = {
         2024,
         "2407.15891",
     ),
+    "ge2023fastgen": Paper(
+        "Ge, Suyu and Zhang, Yunan and Liu, Liyuan and Zhang, Minjia and Han, Jiawei and Gao, Jianfeng",
+        "Model Tells You What to Discard: Adaptive {KV} Cache Compression for {LLMs}",
+        2023,
+        "2310.01801",
+    ),
+    "meng2025plphp": Paper(
+        "Meng, Yu and Li, Kaiyuan and Huang, Chenran and Gao, Chen and Chen, Xinlei and Li, Yong "
+        "and Zhang, Xiaoping",
+        "{PLPHP}: Per-Layer Per-Head Vision Token Pruning for Efficient Large Vision-Language Models",
+        2025,
+        "2502.14504",
+    ),
+    "huang2024locret": Paper(
+        "Huang, Yuxiang and Yuan, Binhang and Han, Xu and Xiao, Chaojun and Liu, Zhiyuan",
+        "Locret: Enhancing Eviction in Long-Context {LLM} Inference with Trained Retaining Heads on "
+        "Consumer-Grade Devices",
+        2024,
+        "2410.01805",
+    ),
+    "xiao2025actqkv": Paper(
+        "Xiao, Qingfa and Wang, Jiachuan and Li, Haoyang and Deng, Cheng and Tang, Jiaqi and Li, Shuangyin "
+        "and Zhang, Yongqi and Wang, Jun and Chen, Lei",
+        "Activation-aware Probe-Query: Effective Key-Value Retrieval for Long-Context {LLMs} Inference",
+        2025,
+        "2502.13542",
+    ),
     "liu2024kivi": Paper(
         "Liu, Zirui and Yuan, Jiayi and Jin, Hongye and Zhong, Shaochen and Xu, Zhaozhuo "
         "and Braverman, Vladimir and Chen, Beidi and Hu, Xia",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyvalise.recipe import bibliography, catalogue, text
 from keyvalise.recipe.stage import Fields
-from keyvalise.types.part import assets
+from keyvalise.types.argument import assets
 
 if TYPE_CHECKING:
     from keyvalise.recipe.object import Recipe

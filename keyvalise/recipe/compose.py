@@ -26,6 +26,7 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
     """
     for part in recipe.parts:
         words.check(part)
+        words.check_order(part)
     have = gives | {"sets:layer"}
     for stage in recipe.stages:
         _check_layers(stage.layers, geometry)

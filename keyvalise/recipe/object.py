@@ -15,9 +15,9 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import cite, explain, json
 from keyvalise.recipe import text as texts
 from keyvalise.recipe.stage import Stage
+from keyvalise.types.argument import assets as part_assets
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import TAPS, Encode
-from keyvalise.types.part import assets as part_assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.segment import Angle
 
@@ -92,6 +92,11 @@ class Recipe:
     def taps(self) -> frozenset[str]:
         """What its parts want to know beside queries, keys and values."""
         return TAPS & frozenset().union(*(part.needs for part in self.parts))
+
+    @property
+    def spans(self) -> tuple[str, ...]:
+        """Names of the spans that its stages are for, each once."""
+        return tuple(dict.fromkeys(stage.only for stage in self.stages if stage.only))
 
     @property
     def weights(self) -> tuple[str, ...]:

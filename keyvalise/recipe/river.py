@@ -5,10 +5,11 @@ Knows budgets as tokens of a memory; how bytes become tokens is `recipe/bytes.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from keyvalise.ops import protect
 from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import words
 from keyvalise.recipe.object import Recipe
@@ -93,9 +94,11 @@ class LayerRiver:
                 residual[row] = min(residual[row], plan.residual)
         return residual
 
-    def notes(self, memory: Memory) -> list[str]:
+    def notes(
+        self, memory: Memory, spans: Mapping[str, Sequence[tuple[int, int]]] | None = None
+    ) -> list[str]:
         """A sentence for whatever the present memory holds or protects beyond its budget."""
-        return [*self._crowded(memory), *self._overdrawn(memory)]
+        return [*self._crowded(memory, spans or {}), *self._overdrawn(memory)]
 
     def _overdrawn(self, memory: Memory) -> list[str]:
         """Few tokens in a code alone: some wait for their group to fill, and nothing may be dropped."""
@@ -110,12 +113,15 @@ class LayerRiver:
             f"take {plain(round(share, 1))}%, more than {self.budget}, until more are seen"
         ]
 
-    def _crowded(self, memory: Memory) -> list[str]:
+    def _crowded(self, memory: Memory, spans: Mapping[str, Sequence[tuple[int, int]]]) -> list[str]:
         """Every stage that protects more than it may keep."""
         found = []
         for stage in self.stages:
             kept = min(self.tokens(stage, (True,) * len(memory.clock), memory))
-            guarded = sum(count(amount, kept) for amount in (stage.act.sinks, stage.act.recent))
+            sinks, recent = (count(amount, kept) for amount in (stage.act.sinks, stage.act.recent))
+            guarded = sinks + recent
+            for seen, span in zip(memory.clock, spans.get(stage.only, ()), strict=False):
+                guarded = max(guarded, protect.total(seen, sinks=sinks, recent=recent, only=span))
             if 0 < kept < min(guarded, *memory.clock):
                 found.append(
                     f"{words.written(stage.act)} protects {guarded} tokens, the budget keeps {kept}: "

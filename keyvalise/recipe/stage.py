@@ -48,6 +48,11 @@ class Stage:
         return any(isinstance(when, Every) and when.phase != "prompt" for when in self.when)
 
     @property
+    def only(self) -> str:
+        """The span outside which nothing may be dropped, if it is for one alone."""
+        return str(getattr(self.act, "only", ""))
+
+    @property
     def observers(self) -> tuple[Observer, ...]:
         """What its score and rescorers want remembered."""
         return self.score.observers + tuple(o for rescorer in self.rescorers for o in rescorer.observers)

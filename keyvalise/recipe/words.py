@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keyvalise.recipe import catalogue
+from keyvalise.types.argument import allowed, check_arguments
 from keyvalise.types.errors import BadArgument, RecipeError, UnknownName
-from keyvalise.types.part import allowed, check_arguments
 from keyvalise.types.quantity import Share, plain
 
 Value = int | float | bool | str | Share
@@ -74,6 +74,19 @@ def check(part: Any) -> None:
                     part.name
                 ) from None
         raise error.at(part.name) from None
+
+
+def check_order(part: Any) -> None:
+    """Raise BadArgument, with the part's name, for the first argument that is not above the one it must be.
+
+    Apart from the ranges, because arguments are given one after another, and only all of them are in order.
+    """
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    for field in fields(part):
+        other = field.metadata.get("above")
+        if other and not values[field.name] > values[other]:
+            limit = f"above {other}, which is {values[other]!r}"
+            raise BadArgument(word(field), values[field.name], limit).at(part.name)
 
 
 def _typed(field: dataclasses.Field[Any], value: Value) -> Value:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from keyvalise.observe.window import WindowObserver
 from keyvalise.ops import mass
+from keyvalise.types.argument import arg, asset
 from keyvalise.types.data import Entries, Env, Scores
-from keyvalise.types.part import Observer, View, arg, asset
+from keyvalise.types.part import Observer, View
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from keyvalise.observe.gumbel import GumbelObserver, Noise
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Entries, Env, Piece, Scores
-from keyvalise.types.part import Observer, arg
+from keyvalise.types.part import Observer
 
 
 @dataclass(frozen=True, slots=True)

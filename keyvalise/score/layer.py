@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from keyvalise.ops import heads
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Entries, Env, Piece, Scores
-from keyvalise.types.part import Observer, arg
+from keyvalise.types.part import Observer
 
 
 @dataclass(frozen=True, slots=True)

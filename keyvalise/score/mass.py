@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from keyvalise.observe.mass import MassObserver
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Entries, Env, Piece, Scores
-from keyvalise.types.part import Observer, arg
+from keyvalise.types.part import Observer
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Entries, Env, Scores
-from keyvalise.types.part import Observer, View, arg
+from keyvalise.types.part import Observer, View
 
 
 @dataclass(frozen=True, slots=True)

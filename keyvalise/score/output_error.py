@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import heads, weigh
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Entries, Env, Piece, Scores
-from keyvalise.types.part import Observer, arg
+from keyvalise.types.part import Observer
 
 LEAST_REST = 1e-6
 """The least that the other entries of a head count for together."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import heads
+from keyvalise.types.argument import arg, asset
 from keyvalise.types.data import Entries, Env, Piece, Scores
-from keyvalise.types.part import Observer, arg, asset
+from keyvalise.types.part import Observer
 
 
 @dataclass(frozen=True, slots=True)

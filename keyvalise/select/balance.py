@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import balance, hashing, mass, merging, topk, weigh
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Choice, Entries, Env, Scores
-from keyvalise.types.part import arg
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import hashing, heads, topk
+from keyvalise.types.argument import arg
 from keyvalise.types.data import Choice, Entries, Env, Scores
-from keyvalise.types.part import arg
 
 ANCHORS = ("alternate", "zeros", "ones", "mean", "random")
 

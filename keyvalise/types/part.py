@@ -7,16 +7,15 @@ Layers   Parts of one recipe that act on other floors (retrieve, share, steer) f
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
 from keyvalise.types.data import Choice, Entries, Env, Piece, Scores, Sketch
-from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.quantity import Amount, Share
+from keyvalise.types.quantity import Amount
 
 Room = Literal["score", "rescore", "allocate", "select", "act", "encode"]
 ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "encode")
@@ -48,79 +47,6 @@ VOCABULARY = (
 """The closed vocabulary of needs; columns and stats of observers are added by the observers that give
 them.
 """
-
-
-def arg(
-    default: Any,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[Any, ...] = (),
-    doc: str = "",
-    is_window: bool = False,
-) -> Any:
-    """A field of a part with its allowed range; is_window: tokens, too many of them for a small budget."""
-    meta = {"low": low, "high": high, "choices": choices, "doc": doc, "is_window": is_window}
-    return dataclasses.field(default=default, metadata=meta)
-
-
-def asset(default: str, doc: str, kind: str | None = None) -> Any:
-    """A field that names an asset: a file, or one that is kept for the model under this name; the part finds
-    its tensors in `env.fixed` under the same name. An asset of another `kind` is refused.
-    """
-    return dataclasses.field(default=default, metadata={"asset": True, "kind": kind, "doc": doc})
-
-
-def assets(part: Any) -> tuple[tuple[str, str | None], ...]:
-    """(name, kind) of the assets that a part names; kind None: any."""
-    fields = [field for field in dataclasses.fields(part) if field.metadata.get("asset")]
-    return tuple((getattr(part, field.name), field.metadata["kind"]) for field in fields)
-
-
-def allowed(field: dataclasses.Field[Any]) -> str:
-    """The range of a field in words."""
-    meta = field.metadata
-    if meta.get("choices"):
-        return "one of " + ", ".join(map(str, meta["choices"]))
-    low, high = meta.get("low"), meta.get("high")
-    bounds = [f"at least {low}"] if low is not None else []
-    bounds += [f"at most {high}"] if high is not None else []
-    kind = "a whole number or a percentage" if "Amount" in str(field.type) else "a number"
-    if isinstance(field.default, str):
-        kind = "a word"
-    elif isinstance(field.default, bool):
-        kind = "true or false"
-    elif isinstance(field.default, int) and "Amount" not in str(field.type):
-        kind = "a whole number"
-    return kind + (" " + " and ".join(bounds) if bounds else "")
-
-
-def check_arguments(part: Any) -> None:
-    """Raise BadArgument for the first field outside its range.
-
-    Raises   BadArgument naming field, value and range
-    """
-    for field in dataclasses.fields(part):
-        value, meta = getattr(part, field.name), field.metadata
-        if not _fits(field, value, meta):
-            raise BadArgument(field.name, value, allowed(field))
-
-
-def _fits(field: dataclasses.Field[Any], value: Any, meta: Mapping[str, Any]) -> bool:
-    if meta.get("choices"):
-        return value in meta["choices"]
-    if value is None or field.default is None:
-        return field.default is None
-    if isinstance(field.default, str | bool):
-        return type(value) is type(field.default)
-    if isinstance(value, Share):
-        return "Amount" in str(field.type) and 0 <= value.percent <= 100
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if isinstance(field.default, int) and not isinstance(value, int):
-        return False
-    low, high = meta.get("low"), meta.get("high")
-    return (low is None or value >= low) and (high is None or value <= high)
 
 
 class Part(Protocol):
@@ -169,7 +95,9 @@ class Score(Part, Protocol):
 
 
 View = tuple[Env, Entries, Mapping[str, Tensor]]
-"""What a layer shows of itself when all are looked at: surroundings, entries, statistics."""
+"""Surroundings, entries and statistics of a layer. A part that finds out for itself how much is kept may have
+`came_to(view) -> str`, half a sentence on what it found.
+"""
 
 
 class SurveyScore(Part, Protocol):
@@ -290,7 +218,7 @@ class Encode(Part, Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Codes:
     """Named tensors of a coded run: `entry` [N, …], one row per entry; `group` [M, …], shared by entries."""
 

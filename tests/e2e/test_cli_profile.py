@@ -18,7 +18,7 @@ def test_it_measures_keeps_and_draws(run, reference, tmp_path, monkeypatch):
     assert set(MEASURES) | {"echo", "induction", "razor"} == set(data["scores"])
     assert data["needles"] == 3 and 0 < data["right"] <= 3
     folder = tmp_path / "assets" / assets.fingerprint(reference[0])
-    assert {path.stem for path in folder.glob("*.safetensors")} == set(data["scores"])
+    assert {path.stem for path in folder.glob("*.safetensors")} == {*data["scores"], "classes"}
     assert (folder / "heads.html").read_text().count("semantic retrieval") == 1
 
 

@@ -44,7 +44,7 @@ def assistant(noise: float, dtype: torch.dtype = torch.float32) -> Any:
 def generate(case: Case, *, says_end: bool = True, **options: Any) -> tuple[list[int], KVCache]:
     """Greedy ids, and the cache that made them; told where the prompt ends where the recipe must know."""
     cache = KVCache(case.model, case.text)
-    if says_end and not case.rhythm:
+    if says_end and not case.beats_everywhere:
         cache.prompt_ends(PROMPT)
     ids = prompt()
     out = case.model.generate(

@@ -18,8 +18,8 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe.river import basis
 from keyvalise.recipe.stage import Stage
 from keyvalise.store import layer as store
+from keyvalise.types.argument import assets
 from keyvalise.types.errors import KeyvaliseError, UnmetNeed
-from keyvalise.types.part import assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import AtPrompt, Every
 from tests.property.lengths import at_length

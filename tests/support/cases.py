@@ -26,6 +26,7 @@ OWN: dict[str, dict[str, int]] = {
     "compresskv": {"least": 5},
     "duo": {"sinks": 2, "recent": 5},
     "rlkv": {"sinks": 1, "recent": 7},
+    "rlkv_surrogate": {"sinks": 1, "recent": 7},
     "razor": {"sinks": 2},
     "balancekv": {"sinks": 3, "recent": 5},
     "elastic": {"slot": -7},
@@ -53,6 +54,9 @@ VARIANTS = {
     "cam_every": "at prompt, every 5 in decode: mass > cam(3, weight=mass, recent=4) @ 17tok",
     "compensated": "at prompt, every 4: recency > compensate(sinks=2) @ 17tok",
     "representatives_mean": "at prompt: window(7) > representatives(0.5, anchor=mean) > drop(recent=3) @ 30%",
+    "probe": "at prompt: probe(7, distance=30) > drop(recent=3) @ 40%",
+    "locret_chunks": "at prompt: retaining > drop(recent=3) @ 17tok; "
+    "every 13 in prompt: retaining > drop(recent=5) @ 17tok",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
 }
 """Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, merges into codes,
@@ -117,9 +121,14 @@ class Case:
 
     @property
     def rhythm(self) -> int | None:
-        """The n of stages that act every n tokens wherever they stand, and so cut prompts too."""
-        everywhere = [when for stage in self.recipe.stages for when in stage.when if when.phase is None]
-        return next((when.n for when in everywhere if isinstance(when, Every)), None)
+        """The n of stages that act every n tokens of a prompt, or wherever they stand, and so cut prompts."""
+        whens = [when for stage in self.recipe.stages for when in stage.when]
+        return next((when.n for when in whens if isinstance(when, Every) and when.phase != "decode"), None)
+
+    @property
+    def beats_everywhere(self) -> bool:
+        """Whether a stage acts every n tokens, whether they are a prompt's or decoded."""
+        return any(when.phase is None for stage in self.recipe.stages for when in stage.when)
 
     @property
     def weighs(self) -> bool:

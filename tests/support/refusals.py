@@ -116,6 +116,11 @@ def drafted_over_layers() -> None:
     drive.run(tiny("llama"), cache, drive.text(20).calls(20))
 
 
+def nobody_marked() -> None:
+    """A recipe for a span of the text, and a text without one."""
+    drive.run(tiny("llama"), KVCache(tiny("llama"), "plphp(only=image) @ 40%"), drive.text(20).calls(20))
+
+
 def embeddings_without_ids() -> None:
     """A call that brings embeddings to a cache whose parts read token ids."""
     cache = SimpleNamespace(recipe="…", shared=SimpleNamespace(wanted={"ids"}))
@@ -173,6 +178,19 @@ def from_queries() -> None:
     stock = DynamicCache(config=model.config)
     drive.run(model, stock, drive.text(9).calls(9))
     KVCache.from_dynamic(stock, model, "snapkv @ 50%")
+
+
+def heads(activation: str = "silu", **matrices: torch.Tensor) -> Callable[[], Any]:
+    """A recipe that takes retaining heads with these matrices in place of the right ones."""
+
+    def call() -> None:
+        right = {"fc1": torch.ones(3, 24, 256), "fc2": torch.ones(3, 4, 24)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "heads"
+            asset.write(path, asset.Asset("retaining", {**right, **matrices}, {"activation": activation}))
+            KVCache(tiny("llama"), f"locret(head='{path}')")
+
+    return call
 
 
 def profile(content: str | bytes, end: int | None = None) -> Callable[[], Any]:
@@ -254,11 +272,19 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (recipe("streaming(positions=slot) > adaptive"), "equally many entries in every head"),
         (recipe("tova > adaptive @ 40%"), "when the stage acts again, layer needs sets:layer"),
         (recipe(TWO_SETS), "layer needs sets:layer, which neither the model nor an earlier part"),
+        (
+            recipe("pyramidkv @ 20%; int4 on 1.."),
+            "pyramid needs layers:alike: it moves entries between layers",
+        ),
         (growing_rotation, "positions=slot needs rope:static: the model's rotary angles must not change"),
         (from_queries, "window needs queries:piece, which neither the model nor an earlier part"),
     ],
     BadArgument: [
         (recipe("int4(group=40)"), "group=40 is not allowed; group must be at most the head size 16"),
+        (
+            recipe("plphp(alpha=0.2)"),
+            "attentive: alpha=0.2 is not allowed; alpha must be above beta, which is 0.5",
+        ),
     ],
     UnknownName: [
         (recipe("snapk @ 9%"), "unknown recipe or part 'snapk'; nearest: snapkv"),
@@ -292,6 +318,10 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (lambda: KVCache(tiny("llama"), prefill_chunk=0), "prefill_chunk must be at least 1, got 0"),
         (lambda: stored(9).prompt_ends(7), "the prompt cannot end at 7: 9 tokens have been seen"),
         (lambda: stored(9).span("x", 4, 4), "0 <= start < end, got 4 and 4"),
+        (
+            nobody_marked,
+            "drops inside the span 'image' alone, and nobody has marked it; call cache.span('image',",
+        ),
         (lambda: stored(9).kept_positions(3), "layer 3 is not handled; handled layers: [0, 1, 2]"),
         (ready_made("deepseek_v3"), "a ready-made 4D mask cannot be applied to a KVCache"),
         (answer(" \n", ["1"]), "the document is empty"),
@@ -304,7 +334,10 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (answer("1 2", "3"), "questions must be a list of at least one text"),
     ],
     AssetError: [
-        (recipe("duo(profile=nothing)"), "no asset 'nothing' for this LlamaForCausalLM; kept for it: duo,"),
+        (
+            recipe("duo(profile=nothing)"),
+            "no asset 'nothing' for this LlamaForCausalLM; kept for it: classes, duo,",
+        ),
         (profile("[0.5, 0.5, 0.5]"), "is of the kind dropped, a part asks for heads"),
         (profile(ours(model="0" * 12)), "was made for the model 000000000000, this LlamaForCausalLM is"),
         (profile("1\t1\t1\n" * 4), "has heads where layers belong; turn its rows into columns"),
@@ -315,6 +348,11 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (profile(ours(version=7)), "has version 7; this library reads version 1"),
         (profile(ours(shape=(4,))), "must hold a finite number for each of its layers and heads"),
         (profile("a poem"), "is no score file that is known here: could not convert"),
+        (heads(activation="softmax"), "name the activation softmax; it must be one of silu, gelu"),
+        (heads(fc1=torch.ones(3, 256)), "must hold fc1 [L, E, I] and fc2 [L, H, E]"),
+        (heads(fc1=torch.ones(3, 256, 24)), "are transposed: fc1 must be [L, E, 256] and fc2 [L, 4, E], got"),
+        (heads(fc2=torch.ones(3, 2, 24)), "are of another model: they hold fc1 [3, 24, 256] and fc2 [3, 2"),
+        (heads(fc2=torch.ones(3, 4, 24) / 0), "hold a number in fc2 that is not finite; train them again"),
         (moved_away(asset.read), "cannot read the asset"),
         (moved_away(profiles.read), "cannot read the profile"),
         (lambda: asset.write(Path("/dev/null/x"), asset.Asset("heads", {})), "cannot write the asset"),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from keyvalise.act.cam import CamAct
 from keyvalise.ops import hashing
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Choice, Entries, Env, Scores
-from keyvalise.types.part import check_arguments
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import make_entries, make_env, make_geometry, random
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from keyvalise.act.drop import DropAct
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Choice, Scores
 from keyvalise.types.errors import BadArgument
-from keyvalise.types.part import check_arguments
 from keyvalise.types.quantity import Share
 from tests.unit.builders import make_entries, make_env, make_geometry
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from keyvalise.act.merge import MergeAct
 from keyvalise.ops import merging
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Choice, Entries, Scores
-from keyvalise.types.part import check_arguments
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import make_entries, make_env, make_geometry, random
 

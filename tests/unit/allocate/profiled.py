@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Scores
-from keyvalise.types.part import Allocate, check_arguments
+from keyvalise.types.part import Allocate
 from tests.unit.builders import NAN, make_env, make_geometry
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from keyvalise.allocate.adaptive import AdaptiveAllocate
 from keyvalise.allocate.pyramid import PyramidAllocate
 from keyvalise.allocate.uniform import UniformAllocate
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Env, Scores
-from keyvalise.types.part import Allocate, check_arguments
+from keyvalise.types.part import Allocate
 from tests.unit.builders import make_env, make_geometry, random
 
 ALL = [UniformAllocate(), AdaptiveAllocate(), AdaptiveAllocate(0.0), AdaptiveAllocate(1.0), PyramidAllocate()]

@@ -44,6 +44,8 @@ def value(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(meta["choices"])
     if meta.get("asset"):
         return st.sampled_from(["duo", "mine", "a folder/heads.tsv"])
+    if field.default == "":
+        return st.sampled_from(["", "document", "a turn"])
     if isinstance(field.default, bool):
         return st.booleans()
     if isinstance(field.default, float):

@@ -33,11 +33,14 @@ PROTECTED = {
     "prefixkv": (1, 1),
     "duo": (64, 256),
     "rlkv": (16, 64),
+    "rlkv_surrogate": (16, 64),
     "razor": (4, Share(62.5)),
     "vatp": (20, Share(50)),
     "caote": (0, 32),
     "criticalkv": (0, 32),
     "keyformer": (0, Share(30)),
+    "fastgen": (0, 0),
+    "plphp": (0, 16),
     "kvcrush": (0, 32),
     "balancekv": (32, 32),
     "ems": (0, 0),
@@ -51,16 +54,19 @@ STEADY = (
     "prefixkv",
     "duo",
     "rlkv",
+    "rlkv_surrogate",
     "razor",
     "vatp",
     "caote",
     "keyformer",
+    "fastgen",
     "elastic",
     "cam",
 )
 VALUES = {
     "map": "raw",
     "profile": "mine",
+    "head": "mine",
     "ranks": "mine",
     "temperature": 2.0,
     "reduce": "max",
@@ -78,6 +84,12 @@ VALUES = {
     "eps": 0.5,
     "share": 0.25,
     "noise": "none",
+    "threshold": 0.5,
+    "classes": "mine",
+    "only": "document",
+    "rate": 0.5,
+    "step": 0.125,
+    "gamma_norm": True,
     "tau_init": 2.0,
     "tau_delta": 0.5,
     "caote.heads": "reduced",
@@ -111,7 +123,7 @@ def test_its_text_is_the_normal_form_up_to_defaults_it_wants_seen(name: str) -> 
 def test_every_argument_changes_what_it_says(name: str) -> None:
     for argument, targets in catalogue.recipe(name).arguments.items():
         value = VALUES.get(f"{name}.{argument}", VALUES.get(argument, 7))
-        recipe = Recipe.parse(f"{name}({argument}={value})")
+        recipe = Recipe.parse(f"{name}({argument}={str(value).lower()})")
         assert recipe != Recipe.parse(name)
         for target in targets:
             part, _, field = target.partition(".")

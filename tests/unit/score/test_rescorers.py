@@ -8,9 +8,10 @@ import torch
 from keyvalise.score.layer import LayerRescore
 from keyvalise.score.mean import MaxRescore, MeanRescore
 from keyvalise.score.pool import PoolRescore
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Scores
 from keyvalise.types.errors import BadArgument
-from keyvalise.types.part import Rescore, check_arguments
+from keyvalise.types.part import Rescore
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import make_entries, make_env, make_geometry, make_piece, random
 

@@ -16,8 +16,9 @@ from keyvalise.score.norm import NormScore
 from keyvalise.score.random import RandomScore
 from keyvalise.score.recency import RecencyScore
 from keyvalise.score.window import WindowScore
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Env, Scores
-from keyvalise.types.part import HOST_GIVES, VOCABULARY, Score, check_arguments
+from keyvalise.types.part import HOST_GIVES, VOCABULARY, Score
 from tests.support.compare import assert_close
 from tests.unit.builders import History, make_env, make_geometry, make_rope, observed
 

@@ -12,8 +12,9 @@ from keyvalise.ops import heads
 from keyvalise.score.output_error import OutputErrorRescore
 from keyvalise.score.output_norm import OutputNormRescore
 from keyvalise.score.value_norm import ValueNormRescore
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Entries, Env, Scores
-from keyvalise.types.part import VOCABULARY, Rescore, check_arguments
+from keyvalise.types.part import VOCABULARY, Rescore
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import make_entries, make_env, make_geometry, make_piece, random
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from keyvalise.ops import balance
 from keyvalise.select.balance import BalanceSelect
 from keyvalise.select.sample import SampleSelect
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Choice, Entries, Scores
-from keyvalise.types.part import Select, check_arguments
+from keyvalise.types.part import Select
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import make_entries, make_env, random
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from keyvalise.select.representatives import ANCHORS, RepresentativesSelect
 from keyvalise.select.top import TopSelect
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Choice, Entries, Scores
-from keyvalise.types.part import check_arguments
 from tests.unit.builders import make_entries, make_env, make_geometry, random
 
 N, H = 63, 4

@@ -8,8 +8,9 @@ import torch
 from keyvalise.score.random import RandomScore
 from keyvalise.select.sample import SampleSelect
 from keyvalise.select.top import TopSelect
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Choice, Entries, Scores
-from keyvalise.types.part import Select, check_arguments
+from keyvalise.types.part import Select
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import make_entries, make_env, make_piece, random
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from keyvalise.select.top import TopSelect
 from keyvalise.select.two_stage import TwoStageSelect
+from keyvalise.types.argument import check_arguments
 from keyvalise.types.data import Entries, Scores
-from keyvalise.types.part import Select, check_arguments
+from keyvalise.types.part import Select
 from tests.support.compare import assert_same
 from tests.unit.builders import make_entries, make_env, random
 
