@@ -15,7 +15,8 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,19 +48,31 @@ def systems() -> tuple[str, ...]:
     return (*(name for name in catalogue.recipes() if Recipe.parse(name).stages), *COMPOSED)
 
 
-def documents(tasks: Sequence[str], kinds: Sequence[str], tokens: int, per_task: int) -> list[plan.Document]:
+def documents(
+    tasks: Sequence[str],
+    kinds: Sequence[str],
+    tokens: int,
+    per_task: int,
+    first_seed: int = plan.FIRST_SEED,
+    per_document: int = PER_DOCUMENT,
+) -> list[plan.Document]:
     """Enough documents for `per_task` questions of every task and kind, in turns."""
-    columns = [list(_enough(task, kind, tokens, per_task)) for kind in kinds for task in tasks]
+    makers = [
+        partial(plan.Document, task, kind, tokens, most_questions=per_document)
+        for kind in kinds
+        for task in tasks
+    ]
+    columns = [list(_enough(make, first_seed, per_task)) for make in makers]
     rows = itertools.zip_longest(*columns)
     return [document for row in rows for document in row if document is not None]
 
 
-def _enough(task: str, kind: str, tokens: int, per_task: int) -> Iterator[plan.Document]:
+def _enough(make: Callable[..., plan.Document], first_seed: int, per_task: int) -> Iterator[plan.Document]:
     asked = 0
-    for seed in itertools.count(plan.FIRST_SEED):
+    for seed in itertools.count(first_seed):
         if asked >= per_task:
             return
-        found = plan.Document(task, kind, tokens, seed, PER_DOCUMENT)
+        found = make(seed=seed)
         asked += len(found.generate().questions)
         yield found
 

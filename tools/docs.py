@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import composition, families, results, systems
+from tools import composition, families, gates, results, systems
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "encode")
@@ -67,6 +67,7 @@ PAGES = {
     "families.md": families.page,
     "composition.md": composition.page,
     "systems.md": systems.page,
+    "gates.md": gates.page,
 }
 README = DOCS.parent / "README.md"
 

@@ -184,13 +184,6 @@ PAPERS: Mapping[str, Paper] = {
         2024,
         "2410.01805",
     ),
-    "xiao2025actqkv": Paper(
-        "Xiao, Qingfa and Wang, Jiachuan and Li, Haoyang and Deng, Cheng and Tang, Jiaqi and Li, Shuangyin "
-        "and Zhang, Yongqi and Wang, Jun and Chen, Lei",
-        "Activation-aware Probe-Query: Effective Key-Value Retrieval for Long-Context {LLMs} Inference",
-        2025,
-        "2502.13542",
-    ),
     "liu2024kivi": Paper(
         "Liu, Zirui and Yuan, Jiayi and Jin, Hongye and Zhong, Shaochen and Xu, Zhaozhuo "
         "and Braverman, Vladimir and Chen, Beidi and Hu, Xia",

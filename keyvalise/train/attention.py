@@ -114,7 +114,7 @@ def served(model: Any, attend: Attend) -> Iterator[None]:
         )
     config = models.text_config(model)
     named, own = config._attn_implementation, attention.before(config)
-    if own == NAME:
+    if named == NAME:
         raise HostError(f"the attention of this {type(model).__name__} is being served already")
 
     def serve(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **options: Any) -> tuple[Tensor, None]:

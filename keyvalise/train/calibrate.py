@@ -9,9 +9,9 @@ prefix           share of its tokens that a layer drops, averaged over prompts
 
 A step is one prompt of the training split; an interrupted measurement goes on where it was.
 
-Differs          eviction_error: generated tasks instead of LongBench, so no benchmark is seen. With --unasked
-                 the set is chosen before the question, as this library compresses; the paper's prompt ends
-                 with it
+Differs          eviction_error: generated tasks instead of LongBench, so no benchmark is seen. The set is
+                 chosen before the question is read, as this library compresses; with --asked behind it, as in
+                 the paper, which then spares the layers that retrieve
 Paper            Lin et al. 2025, arXiv 2508.02401; Wang et al. 2024, arXiv 2412.03409
 """
 
@@ -37,6 +37,8 @@ from keyvalise.types.errors import InputError
 from keyvalise.types.geometry import Geometry
 
 ERROR, PREFIX = "eviction_error", "prefix"
+OTHERS = {ERROR: ("share",), PREFIX: ("ranks", "budget", "window", "asked")}
+"""Options that say nothing about a profile."""
 
 
 def ranks(model: Any, name: str) -> dict[int, Tensor]:
@@ -89,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument("--ranks", default="semantic_retrieval", help="profile of the heads that vote")
     parse.add_argument("--budget", type=int, default=Votes.budget, help="tokens of the small cache")
     parse.add_argument("--window", type=int, default=Votes.window, help="newest of them, which vote")
-    parse.add_argument("--unasked", action="store_true", help="choose before the question is read")
+    parse.add_argument("--asked", action="store_true", help="choose behind the question, as the paper")
     parse.add_argument("--share", type=float, default=0.5, help="of its tokens that a prompt drops")
     return parse
 
@@ -103,15 +105,18 @@ def main() -> None:
         model, tokenizer = options.load(given)
         made = rollouts.problems(model, tokenizer, TASKS, tuple(given.lengths), seed=given.seed)
         problems = list(islice(made, given.steps))
-        steps = options.steps(given, given.profile, model, tasks=TASKS)
-        if given.profile == ERROR:
-            votes = Votes(given.budget, given.window, unasked=given.unasked)
+        name = given.profile
+        for other in ("profile", *OTHERS[name]):
+            delattr(given, other)
+        steps = options.steps(given, name, model, tasks=TASKS)
+        if name == ERROR:
+            votes = Votes(given.budget, given.window, asked=given.asked)
             found = eviction_errors(model, problems, ranks(model, given.ranks), votes, steps)
         else:
             prompts = [problem.prompt[:, : problem.document] for problem in problems]
             found = prefix_shares(model, prompts, given.share, steps)
         header = {"granularity": "layer", "split": "train", **steps.settings}
-        kind = {ERROR: "layers", PREFIX: "dropped"}[given.profile]
+        kind = {ERROR: "layers", PREFIX: "dropped"}[name]
         options.keep(given, model, Asset(kind, {"layers": found.float()}, header), steps)
 
 

@@ -1,6 +1,6 @@
 """How much every layer errs when it attends to a small set of tokens that its semantic heads voted for.
 
-Formula    at the prompt's end a layer chooses its last `window` tokens and the best others by
+Formula    at the document's end a layer chooses its last `window` tokens and the best others by
            s_t = mean over its n best heads of the pooled attention of the window's queries, `budget` in
            all;
            e_l = Σ over answer tokens of ‖O_chosen − O_full‖ / (‖O_full‖ + 1e-5), O behind the output
@@ -27,13 +27,15 @@ from keyvalise.types.geometry import Geometry
 
 @dataclass(frozen=True)
 class Votes:
-    """budget   tokens of every layer, the window included;  heads: of a layer, that vote"""
+    """budget   tokens of every layer, the window included;  heads: of a layer, that vote
+    asked    choose behind the question, whose end is then the window; else behind the document
+    """
 
     budget: int = 32
     window: int = 8
     pool: int = 5
     heads: int = 4
-    unasked: bool = False
+    asked: bool = False
 
 
 @dataclass
@@ -94,7 +96,7 @@ def of(model: Any, problem: Problem, ranks: Mapping[int, Tensor], votes: Votes, 
     geometry = Geometry.of(models.text_config(model))
     outputs = {layer: _output(model, layer, geometry) for layer in ranks}
     errors = torch.zeros(len(models.host_layers(model)), dtype=torch.float64)
-    end = problem.document if votes.unasked else problem.prompt.shape[1]
+    end = problem.prompt.shape[1] if votes.asked else problem.document
     measuring = Measuring(ranks, outputs, votes, end, errors)
     with served(model, measuring.attend):
         rollouts.sample(model, problem, most=most, temperature=0.0)

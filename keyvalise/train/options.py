@@ -86,7 +86,10 @@ def load(given: argparse.Namespace) -> tuple[Any, Any]:
     Raises   InputError where the model, its dtype or the device is not to be had
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     if given.steps < 1 or not 1 <= given.lengths[0] <= given.lengths[1]:
         raise InputError("--steps must be at least 1, and --lengths two numbers, the shorter first")
     if given.threads:

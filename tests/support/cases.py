@@ -121,9 +121,11 @@ class Case:
 
     @property
     def rhythm(self) -> int | None:
-        """The n of stages that act every n tokens of a prompt, or wherever they stand, and so cut prompts."""
-        whens = [when for stage in self.recipe.stages for when in stage.when]
-        return next((when.n for when in whens if isinstance(when, Every) and when.phase != "decode"), None)
+        """The n of stages that act every n tokens of a prompt, or wherever they stand, and so cut the short
+        prompts of these tests.
+        """
+        whens = [when for stage in self.recipe.stages for when in stage.when if isinstance(when, Every)]
+        return next((when.n for when in whens if when.phase != "decode" and when.n < 64), None)
 
     @property
     def beats_everywhere(self) -> bool:

@@ -40,13 +40,13 @@ def test_a_set_that_holds_everything_errs_nothing() -> None:
     assert float(errors.of(model, problem(), ranks(model), VOTES, most=4).min()) > 1e-2
 
 
-@pytest.mark.parametrize("unasked", [False, True])
-def test_errors_are_the_papers_formula(unasked: bool) -> None:
+@pytest.mark.parametrize("asked", [False, True])
+def test_errors_are_the_papers_formula(asked: bool) -> None:
     """Once more, plainly, from the matrices that the model itself shows."""
     model, made, voting = tiny("llama"), problem(), ranks(tiny("llama"))
-    votes = Votes(19, 5, 5, 3, unasked)
+    votes = Votes(19, 5, 5, 3, asked)
     found = errors.of(model, made, voting, votes, most=4)
-    end = made.document if unasked else N
+    end = N if asked else made.document
     ids = model.generate(made.prompt, max_new_tokens=4, do_sample=False)[:, :-1]
     seen = _stock(ids)
     for layer, (attention, values, output) in enumerate(seen):

@@ -10,6 +10,7 @@ import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from keyvalise import KVCache
 from keyvalise.store.asset import Asset, write
 from keyvalise.train import attention, duo, gates
 from keyvalise.train.attention import served
@@ -180,6 +181,17 @@ def test_the_model_is_afterwards_what_it_was(attn: str) -> None:
     assert all(weight.grad is None for weight in model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_model_that_serves_caches_of_ours_can_be_trained() -> None:
+    model, ids = copy.deepcopy(tiny("llama")), lesson().ids
+    KVCache(model, "full")
+    with torch.no_grad():
+        stock = model(ids, use_cache=False).logits
+    assert model.config._attn_implementation == "keyvalise"
+    assert torch.equal(logits(model, fixed(model, 1.0), ids), stock)
+    assert not torch.allclose(logits(model, fixed(model, 0.0), ids), stock, atol=1e-2)
+    assert model.config._attn_implementation == "keyvalise"
 
 
 def _stops(seam: attention.Seam) -> torch.Tensor:
