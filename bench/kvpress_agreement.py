@@ -29,7 +29,7 @@ from transformers import AutoModelForCausalLM
 from keyvalise.host import answer
 from keyvalise.reference import MODEL_FOLDER
 
-LENGTHS, RATIOS, LEAST = (130, 517, 1024), (0.5, 0.9), 0.97
+LENGTHS, RATIOS, LEAST, WINDOW = (130, 517, 1024), (0.5, 0.9), 0.97, 32
 
 RECIPES = {
     "streaming": "streaming(sinks=4)",
@@ -73,15 +73,20 @@ def written_documents() -> list[list[int]]:
 
 def pressed(folder: Path, documents: list[list[int]]) -> list[dict[str, Any]]:
     """What every press keeps of every document."""
-    python = rivals.kvpress_python()
     presses = dict.fromkeys(row.split(",")[0] for row in RECIPES)
-    asks = [(press, ratio) for press in presses for ratio in RATIOS]
+    asks = [(press, ratio, WINDOW) for press in presses for ratio in RATIOS]
+    return asked({"model": str(folder), "documents": documents, "asks": [asks] * len(documents)})
+
+
+def asked(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the other side answers to a request."""
+    python = rivals.kvpress_python()
     with tempfile.TemporaryDirectory() as place:
-        request, reply = Path(place) / "request.json", Path(place) / "answer.json"
-        request.write_text(json.dumps({"model": str(folder), "documents": documents, "asks": asks}))
+        question, reply = Path(place) / "request.json", Path(place) / "answer.json"
+        question.write_text(json.dumps(request))
         script = Path(__file__).with_name("kvpress_side.py")
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        run = [str(python), str(script), str(request), str(reply)]
+        run = [str(python), str(script), str(question), str(reply)]
         done = subprocess.run(run, capture_output=True, text=True, env=environment | {"HF_HUB_OFFLINE": "1"})
         if done.returncode:
             raise RuntimeError(f"kvpress failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -134,14 +135,20 @@ def keep_gates(
     given: argparse.Namespace, model: Any, table: Tensor, done: Run, facts: Mapping[str, Any]
 ) -> None:
     """Gates [L, H] as an asset of heads."""
-    last = done.trail[-max(1, len(done.trail) // 10) :]
-    means = {name: round(sum(figures[name] for figures in last) / len(last), 6) for name in last[-1]}
-    made = Asset(
-        "heads",
-        {"heads": table.float()},
-        {"form": "gates", "granularity": "kv", "split": "train", **done.settings, **facts, "last": means},
-    )
-    keep(given, model, made, done)
+    form = {"form": "gates", "granularity": "kv", "split": "train"}
+    header = {**form, **done.settings, **facts, "curve": curve(done.trail)}
+    keep(given, model, Asset("heads", {"heads": table.float()}, header), done)
+
+
+def curve(trail: Sequence[Mapping[str, float]], points: int = 10) -> dict[str, list[float]]:
+    """Every figure of a run as the means of equal stretches of it."""
+    points = min(points, len(trail))
+    ends = [len(trail) * i // points for i in range(points + 1)]
+    parts = [trail[begin:end] for begin, end in pairwise(ends)]
+    return {
+        name: [round(sum(figures[name] for figures in part) / len(part), 6) for part in parts]
+        for name in (trail[0] if trail else ())
+    }
 
 
 def keep(given: argparse.Namespace, model: Any, made: Asset, done: Run) -> None:
