@@ -17,7 +17,7 @@ HEAD = """# Beside kvpress
 Right answers in percent, a press of kvpress before our form of it, on the same model file, documents,
 questions, counts of entries and windows (a quarter of the count, at most 32), raw entries in fp32; {n}
 questions per kind of document. ▼ and ▲ mark what of ours is worse or better by more than the paired 95 %
-interval. *adakv* and *criticalkv, adaptive* only mask there: they hold every entry, and stand at their nominal
+interval. *adakv* and *criticalkv, adaptive* only mask there: they hold every entry, and stand at the nominal
 share.
 """
 
