@@ -91,7 +91,7 @@ def is_unread(memory: Memory) -> bool:
 
 def owned(memory: Memory, act: str) -> Sketch | None:
     """What the act of this name remembers of its losers."""
-    mine = [s.sketch for s in memory.segments if isinstance(s, Sketched) and s.act == act]
+    mine = [s.whole() for s in memory.segments if isinstance(s, Sketched) and s.act == act]
     return mine[0] if mine else None
 
 

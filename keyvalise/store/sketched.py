@@ -16,9 +16,13 @@ from keyvalise.types.segment import Named
 
 @dataclass(frozen=True)
 class Sketched:
-    """The sketch of the act that bears this name."""
+    """The sketch of the act that bears this name, of the rows of which anything is remembered.
+
+    sketch   [R, …]: of the R rows that `holds` names, one below the other
+    """
 
     sketch: Sketch
+    holds: tuple[bool, ...]
     act: str
 
     kind: ClassVar[str] = "sketch"
@@ -26,7 +30,7 @@ class Sketched:
 
     @staticmethod
     def of(sketch: Sketch, before: Sketch | None, rows: tuple[bool, ...], act: str) -> Sketched:
-        """The new sketch in these rows; in the others what stood there before."""
+        """The new sketch in these rows; in the others what stood there before. Both are of all rows."""
         if not all(rows):
             mine = torch.tensor(rows, device=sketch.logw.device)[:, None, None]
             if before is None:
@@ -37,10 +41,25 @@ class Sketched:
                     torch.where(mine[..., None], sketch.values, before.values),
                     torch.where(mine, sketch.logw, before.logw),
                 )
-        return Sketched(sketch, act)
+        holds = tuple((sketch.logw > float("-inf")).flatten(1).any(1).tolist())
+        return Sketched(sketch if all(holds) else _rows(sketch, _numbers(holds)), holds, act)
+
+    def whole(self) -> Sketch:
+        """Of all rows: nothing stands where nothing is remembered."""
+        if all(self.holds):
+            return self.sketch
+        held, n_rows = self.sketch, len(self.holds)
+        index = torch.tensor(_numbers(self.holds), dtype=torch.long, device=held.logw.device)
+        keys, values = (x.new_zeros((n_rows, *x.shape[1:])) for x in (held.keys, held.values))
+        logw = held.logw.new_full((n_rows, *held.logw.shape[1:]), float("-inf"))
+        return Sketch(
+            keys.index_copy(0, index, held.keys),
+            values.index_copy(0, index, held.values),
+            logw.index_copy(0, index, held.logw),
+        )
 
     def attend(self, queries: Queries) -> tuple[Partial, Sketched]:
-        held = self.sketch
+        held = self.whole()
         out, lse = attend.dense(
             queries.q,
             held.keys,
@@ -53,11 +72,23 @@ class Sketched:
         return Partial(torch.where(lse[..., None] > float("-inf"), out, 0.0), lse), self
 
     def rows(self, index: Tensor) -> Sketched:
-        held = self.sketch
-        return Sketched(Sketch(held.keys[index], held.values[index], held.logw[index]), self.act)
+        place = {row: i for i, row in enumerate(_numbers(self.holds))}
+        order = index.tolist()
+        found = [place[row] for row in order if row in place]
+        return Sketched(_rows(self.sketch, found), tuple(row in place for row in order), self.act)
 
     def tensors(self) -> Iterable[Named]:
         tier = self.sketch.logw.device.type
         yield "keys", tier, self.sketch.keys
         yield "values", tier, self.sketch.values
         yield "logw", tier, self.sketch.logw
+
+
+def _numbers(holds: tuple[bool, ...]) -> list[int]:
+    return [row for row, is_held in enumerate(holds) if is_held]
+
+
+def _rows(sketch: Sketch, rows: list[int]) -> Sketch:
+    """Copies of these rows."""
+    index = torch.tensor(rows, dtype=torch.long, device=sketch.logw.device)
+    return Sketch(sketch.keys[index], sketch.values[index], sketch.logw[index])

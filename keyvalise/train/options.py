@@ -147,7 +147,7 @@ def curve(trail: Sequence[Mapping[str, float]], points: int = 10) -> dict[str, l
     parts = [trail[begin:end] for begin, end in pairwise(ends)]
     return {
         name: [round(sum(figures[name] for figures in part) / len(part), 6) for part in parts]
-        for name in (trail[0] if trail else ())
+        for name in trail[0]
     }
 
 

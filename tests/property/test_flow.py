@@ -128,9 +128,12 @@ def within_budget(place: Place) -> None:
 
 
 def has_ties(recipe: Recipe) -> bool:
-    """Whether entries may score the same but for the last digit: two keys are as far from their mean."""
+    """Whether entries may score the same but for the last digit: two keys are as far from their mean, and a
+    pool that is wider than what is held gives all of it one mean.
+    """
     least = [s.budget.amount if s.budget is not None and s.budget.unit == "tok" else 1 for s in recipe.stages]
-    return any(s.score.name == "keydiff" for s in recipe.stages) and min(least) < 3
+    is_even = any(s.score.name == "keydiff" for s in recipe.stages) and min(least) < 3
+    return is_even or any(part.name == "pool" for part in recipe.parts)
 
 
 def held_bytes(memory: Any) -> int:

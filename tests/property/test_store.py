@@ -324,7 +324,10 @@ class Store(RuleBasedStateMachine):
     def bytes_of_sketch(self) -> int:
         """Keys and values of what is remembered of dropped entries."""
         sketch = layer.owned(self.now.memory, ACT)
-        return 0 if sketch is None else sketch.logw.numel() * self.geometry.entry_bytes
+        if sketch is None:
+            return 0
+        is_held = (sketch.logw > -math.inf).flatten(1).any(1)
+        return sketch.logw[is_held].numel() * self.geometry.entry_bytes
 
     def bytes_of(self, *fields: str) -> int:
         """Bytes of the distinct storages behind these fields, or behind all."""
