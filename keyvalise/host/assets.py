@@ -26,7 +26,14 @@ VARIABLE = "KEYVALISE_HOME"
 """Environment variable: the user's folder, ~/.cache/keyvalise by default."""
 
 WAY = "measure one with `keyvalise profile`"
-WAYS = {"locret": "train one with `python -m keyvalise.train.locret`"}
+WAYS = {
+    "duo": "train one with `python -m keyvalise.train.duo`",
+    "rlkv": "train one with `python -m keyvalise.train.rlkv`",
+    "rlkv_surrogate": "train one with `python -m keyvalise.train.rlkv --surrogate`",
+    "locret": "train one with `python -m keyvalise.train.locret`",
+    "eviction_error": "measure one with `python -m keyvalise.train.calibrate eviction_error`",
+    "prefix": "measure one with `python -m keyvalise.train.calibrate prefix`",
+}
 """How an asset of a name is made, where it is made in another way."""
 
 SAMPLES = 64

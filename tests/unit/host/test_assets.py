@@ -58,14 +58,14 @@ def test_the_users_own_come_before_the_shipped_ones(
     monkeypatch.setattr(assets, "SHIPPED", tmp_path / "package")
     shipped = tmp_path / "package" / home.name / "duo.safetensors"
     with pytest.raises(
-        AssetError, match="no asset 'duo' for this LlamaForCausalLM; kept for it: none; measure"
+        AssetError, match="no asset 'duo' for this LlamaForCausalLM; kept for it: none; train one with"
     ):
         assets.find("duo", model)
     asset.write(shipped, heads(4))
     assert assets.find("duo", model) == shipped
     asset.write(home / "duo.safetensors", heads(4))
     assert assets.find("duo", model) == home / "duo.safetensors"
-    with pytest.raises(AssetError, match="kept for it: duo; measure"):
+    with pytest.raises(AssetError, match=r"kept for it: duo; train one with `python -m keyvalise.train.rlkv`"):
         assets.find("rlkv", model)
 
 
