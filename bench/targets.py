@@ -28,7 +28,7 @@ DEVELOPMENT = plan.FIRST_SEED + 500_000
 TOKENS, QUESTIONS, CANDIDATE_QUESTIONS = 2048, 170, 24
 """Of the documents; per task and kind of a report, and of a candidate."""
 
-CHOSEN = "headkv(beta=1.005) > int4"
+CHOSEN = "at prompt: keydiff > proportional(profile=retrieval, beta=1.005) > drop(recent=8) > int4"
 CANDIDATES = (
     "keydiff > int4",
     "headkv > int4",
