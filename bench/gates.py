@@ -83,11 +83,12 @@ def main() -> int:
     """Measure what is missing, then write the lines."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--questions", type=int, default=QUESTIONS, help="per task and kind")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     groups, path = recipes(options.out), options.out / "results.jsonl"
-    documents = wide.documents(TASKS, wide.KINDS, 1024, QUESTIONS)
+    documents = wide.documents(TASKS, wide.KINDS, 1024, options.questions)
     texts = [text for group in groups.values() for text in group]
     wide.run(documents, plan.texts(texts, BUDGETS), path, "gates and twins")
     write_whole(LINES, "".join(json.dumps(line) + "\n" for line in lines(path, groups)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import composition, families, gates, kvpress, results, systems
+from tools import composition, families, gates, kvpress, results, systems, targets
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "encode")
@@ -68,6 +68,7 @@ PAGES = {
     "composition.md": composition.page,
     "systems.md": systems.page,
     "gates.md": gates.page,
+    "targets.md": targets.page,
     "kvpress.md": kvpress.page,
 }
 README = DOCS.parent / "README.md"
