@@ -51,7 +51,7 @@ class CompensateAct:
             for x in (mass.clean_keys(entries), weigh.clean_values(entries))
         )
         n_new = counts.sum(-1, keepdim=True)
-        n_old = torch.zeros_like(n_new) if own is None else own.logw.exp()
+        n_old = torch.zeros_like(n_new) if own is None else merging.weights(own.logw)
         total = n_old + n_new
         if own is not None:
             keys = keys + own.keys.float() * n_old[..., None]

@@ -17,6 +17,9 @@ from keyvalise.types.data import Entries, Scores
 BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of similarities, where those of one loser in every head are the least."""
 
+MOST_LOGW = 60.0
+"""The largest log-weight that is turned into a number of tokens, so that sums of them stay finite."""
+
 FAR = torch.iinfo(torch.int32).max
 """An ordinal behind all others."""
 
@@ -45,7 +48,12 @@ class Places:
 def counts(entries: Entries) -> Tensor:
     """How many tokens every entry stands for: float32 [B, H, T], one where it carries no log-weight."""
     ones = torch.ones(entries.live.shape, device=entries.live.device)
-    return ones if entries.logw is None else torch.where(entries.live, entries.logw, 0.0).exp()
+    return ones if entries.logw is None else weights(torch.where(entries.live, entries.logw, 0.0))
+
+
+def weights(logw: Tensor) -> Tensor:
+    """exp(logw), at most e⁶⁰."""
+    return logw.clamp(max=MOST_LOGW).exp()
 
 
 def masses(scores: Scores, live: Tensor) -> Tensor:

@@ -248,3 +248,11 @@ def test_a_row_waits_for_other_layers_as_if_it_were_alone() -> None:
 def test_a_pyramid_over_layers_that_cost_differently_is_refused() -> None:
     with pytest.raises(UnmetNeed, match="layers:alike"):
         KVCache(tiny("llama"), "at prompt: knorm > pyramid @ 20%; int4 on 1..")
+
+
+def test_weights_that_grow_at_every_step_stay_finite_when_entries_merge() -> None:
+    """Sampling anew at every token is not what it is for; what it says is unlikely, but a number."""
+    text = "every 1, at prompt: random > pyramid(beta=719.2) > sample(score) > merge @ 13tok"
+    run(
+        tiny("llama", torch.float64), Recipe.parse(text), drive.text(51, 51).calls(27, 1, 1, 1, 1, 1, 1, 9, 9)
+    )
