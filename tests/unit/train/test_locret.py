@@ -179,7 +179,7 @@ def test_a_short_training_foresees_better_than_chance() -> None:
 
 def test_the_heads_that_are_shipped_foresee_what_held_out_answers_look_at() -> None:
     model, tokenizer = keyvalise.reference()
-    kept = asset.read(assets.find("locret", model))
+    kept = asset.read(assets.SHIPPED / assets.fingerprint(model) / "locret.safetensors")
     heads = locret.Heads(kept.tensors["fc1"], kept.tensors["fc2"], kept.header["activation"])
     course = Course(tokens=(512, 600), questions=kept.header["questions"])
     found = locret.measure(model, tokenizer, heads, course, 3).mean()

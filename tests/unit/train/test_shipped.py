@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,12 @@ RECIPES = {"eviction_error": "compresskv", "prefix": "prefixkv"}
 @pytest.fixture(scope="module")
 def loaded() -> tuple[Any, Any]:
     return keyvalise.reference()
+
+
+@pytest.fixture(autouse=True)
+def no_other_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the package ships is found, whatever other tests have measured."""
+    monkeypatch.setenv(assets.VARIABLE, str(tmp_path))
 
 
 @pytest.mark.parametrize("name", KINDS)
