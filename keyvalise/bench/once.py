@@ -17,6 +17,7 @@ from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
 
 Found = tuple[dict[str, Tensor], dict[str, Tensor]]
+Notes = dict[tuple[Any, ...], tuple[Tensor, Found]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class OnceObserver:
     """
 
     inner: Observer
-    memo: dict[tuple[Any, ...], Found] = field(compare=False, repr=False)
+    memo: Notes = field(compare=False, repr=False)
 
     @property
     def stats(self) -> frozenset[str]:
@@ -48,15 +49,16 @@ class OnceObserver:
             return self.inner.update(env, stats, piece, entries)
         key = (self.inner, env.layer, env.geometry, piece.q.data_ptr(), piece.q.shape)
         if key not in self.memo:
-            self.memo[key] = self.inner.update(env, stats, piece, entries)
-        return self.memo[key]
+            # The queries are held with what was made of them, so that no others come to lie at their address.
+            self.memo[key] = piece.q, self.inner.update(env, stats, piece, entries)
+        return self.memo[key][1]
 
 
 @dataclass
 class Memo:
     """Lends observers to rivers while a prompt is read; forgets everything when it is left."""
 
-    found: dict[tuple[Any, ...], Found] = field(default_factory=dict)
+    found: Notes = field(default_factory=dict)
 
     def lend(self, river: LayerRiver) -> LayerRiver:
         """The same river, whose observers look each other's findings up."""

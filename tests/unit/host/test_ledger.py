@@ -1,0 +1,58 @@
+"""What the ledger says beside bytes: what budgets came to, layer by layer, and the assets apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyvalise import KVCache
+from keyvalise.host.ledger import Ledger, knobs
+from tests.support import drive, profiles
+from tests.support.models import tiny
+
+
+def ledger(recipe: str) -> Ledger:
+    """Of the tiny Llama after a prompt of 60 tokens."""
+    model = profiles.give(tiny("llama"))
+    cache = KVCache(model, recipe)
+    drive.run(model, cache, drive.text(60).calls(60))
+    return cache.ledger()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("duo(sinks=2, recent=5) @ 50%", "heads keep all of 60 tokens"),
+        ("plphp(window=7) @ 50%", "every head keeps"),
+        ("fastgen @ 70%", "heads by policy:"),
+    ],
+)
+def test_what_a_budget_came_to_stands_once_per_layer(recipe: str, words: str) -> None:
+    said = ledger(recipe).knobs
+    assert all(words in one for one in said)
+    layers = [int(n) for one in said for n in one.partition(":")[0].split(" ", 1)[1].split(", ")]
+    assert sorted(layers) == [0, 1, 2]
+
+
+def test_full_heads_are_those_that_hold_everything() -> None:
+    model = profiles.give(tiny("llama"))
+    cache = KVCache(model, "duo(sinks=2, recent=5) @ 50%")
+    drive.run(model, cache, drive.text(60).calls(60))
+    said = " ".join(cache.ledger().knobs)
+    for layer in range(3):
+        n_full = sum(len(head) == 60 for head in cache.kept_positions(layer)[0])
+        assert f"{n_full} of 4 heads" in said
+
+
+def test_a_recipe_that_keeps_its_count_says_nothing() -> None:
+    assert ledger("knorm @ 50%").knobs == ()
+
+
+def test_equal_sentences_share_a_line() -> None:
+    assert list(knobs({0: ["a"], 1: ["b"], 2: ["a"]})) == ["layers 0, 2: a", "layer 1: b"]
+
+
+def test_assets_are_counted_apart() -> None:
+    with_asset, without = ledger("duo(sinks=2, recent=5) @ 50%"), ledger("knorm @ 50%")
+    assert with_asset.assets == {"duo": 3 * 4 * 4} and with_asset.fixed_bytes == 48
+    assert with_asset.nbytes == sum(line.n_bytes for line in with_asset.lines)
+    assert without.assets == {} and without.to_dict()["fixed_bytes"] == 0
