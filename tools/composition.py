@@ -15,13 +15,13 @@ from keyvalise.types.part import HOST_GIVES, TAPS
 
 GEOMETRY = Geometry(4, 8, 4, 64, 64, torch.bfloat16, 64**-0.5)
 GIVES = HOST_GIVES | TAPS | {"rope", "rope:static", "weight:o_proj", "weight:unembed"}
-ROOMS = ("score", "rescore", "allocate", "select", "act", "encode")
+ROOMS = ("score", "rescore", "allocate", "select", "act", "transform", "encode")
 INTRO = """# What goes together
 
-Any score goes with any rescorers, any allocator, any select, any act and any code, or is refused when the
-recipe is built. This page tries every two parts of different rooms, and every two rescorers in both orders,
-in a chain whose other parts are the defaults (`window`, `uniform`, `top`, `drop`, no code), on a model with
-rotary positions and 4 kv heads of 64.
+Any score goes with any rescorers, any allocator, any select, any act, any transform and any code, or is
+refused when the recipe is built. This page tries every two parts of different rooms, and every two rescorers
+in both orders, in a chain whose other parts are the defaults (`window`, `uniform`, `top`, `drop`, no code;
+`int4` behind a transform alone), on a model with rotary positions and 4 kv heads of 64.
 """
 
 
@@ -30,9 +30,11 @@ def text(*names: str) -> str:
     rooms = {name: catalogue.room(name) for name in names}
     chain = sorted(names, key=lambda name: ROOMS.index(rooms[name]))
     score = [] if "score" in rooms.values() else ["window"]
-    code = [name for name in chain if rooms[name] == "encode"]
+    code = [name for name in chain if rooms[name] in ("transform", "encode")]
     stage = " > ".join([*score, *(name for name in chain if name not in code)])
-    return f"at prompt: {stage} @ 20%" + (f"; {code[0]}" if code else "")
+    if code and rooms[code[-1]] == "transform":
+        code.append("int4")
+    return f"at prompt: {stage} @ 20%" + (f"; {' > '.join(code)}" if code else "")
 
 
 def pairs() -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ NEIGHBOURS = {
     "allocate": "keyvalise/allocate/uniform.py",
     "select": "keyvalise/select/top.py",
     "act": "keyvalise/act/drop.py",
+    "transform": "keyvalise/transform/hadamard.py",
     "encode": "keyvalise/encode/kivi.py",
 }
 

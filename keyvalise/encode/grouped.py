@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.argument import arg
+from keyvalise.types.code import Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Codes
 
 DEFAULT_CHANNELS = 64
 """Channels that share parameters unless the recipe says otherwise; a smaller head is one group."""
@@ -49,7 +49,7 @@ class GroupedEncode:
     needs: ClassVar[frozenset[str]] = frozenset({"keys", "values"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
-    side: ClassVar[Literal["pre", "post"]] = "post"
+    side: ClassVar[Side] = "post"
     group: ClassVar[int] = 1
     name: ClassVar[str]
     bits: ClassVar[int]
@@ -66,14 +66,12 @@ class GroupedEncode:
     def group_bytes(self, geometry: Geometry) -> int:
         return 0
 
-    def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
+    def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
         k, of_k = affine.encode_rows(keys, self.bits, self.channels)
         v, of_v = affine.encode_rows(values, self.bits, self.channels)
         return Codes({"keys": k, "values": v, "scales_keys": of_k, "scales_values": of_v}, {})
 
-    def decode(
-        self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
         entry, shape = codes.entry, env.geometry
         keys = affine.decode_rows(entry["keys"], entry["scales_keys"], self.bits, shape.key_dim)
         values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, shape.value_dim)

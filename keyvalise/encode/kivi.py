@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.argument import arg
+from keyvalise.types.code import Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class KiviEncode:
     needs: ClassVar[frozenset[str]] = frozenset({"keys", "values"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
-    side: ClassVar[Literal["pre", "post"]] = "post"
+    side: ClassVar[Side] = "post"
 
     def check(self, geometry: Geometry) -> None:
         """Any group fits: over channels it is cut to the head size."""
@@ -61,7 +61,7 @@ class KiviEncode:
     def group_bytes(self, geometry: Geometry) -> int:
         return 4 * geometry.key_dim
 
-    def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
+    def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
         tokens = keys.float().view(-1, self.group, keys.shape[1])
         scales_k = affine.fit(tokens, self.bits, dim=1)
         codes = affine.quantize(tokens, scales_k[:, None, :, 0], scales_k[:, None, :, 1], self.bits)
@@ -69,17 +69,15 @@ class KiviEncode:
         k = pack.pack(codes.view(keys.shape), self.bits)
         return Codes({"keys": k, "values": v, "scales_values": scales_v}, {"scales_keys": scales_k})
 
-    def decode(
-        self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
         entry, dim = codes.entry, env.geometry.key_dim
         k = pack.unpack(entry["keys"], self.bits, dim)
         scales = codes.group["scales_keys"]
-        if group_of is None:
+        if where.group_of is None:
             step, offset = scales[:, None, :, 0], scales[:, None, :, 1]
             keys = affine.dequantize(k.view(-1, self.group, dim), step, offset).view(k.shape)
         else:
-            scales = scales[group_of]
+            scales = scales[where.group_of]
             keys = affine.dequantize(k, scales[..., 0], scales[..., 1])
         values = affine.decode_rows(
             entry["values"], entry["scales_values"], self.bits, env.geometry.value_dim

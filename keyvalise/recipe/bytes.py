@@ -14,9 +14,10 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from keyvalise.recipe.stage import Stage, observers
+from keyvalise.types.code import Encode, Fitted
 from keyvalise.types.errors import ImpossibleBudget
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Act, Encode, Observer
+from keyvalise.types.part import Act, Observer
 from keyvalise.types.quantity import Budget, Layers, plain
 
 if TYPE_CHECKING:
@@ -130,8 +131,9 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
     is_weighted = any("logw" in s.select.gives | s.act.gives for s in stages)
     # Where nothing is dropped, a head's entries follow one another, and no ordinals are written.
     n_heads, extra = geometry.n_kv_heads, INDEX_BYTES * (bool(stages) + is_weighted) + _column_bytes(always)
-    coded = 0.0
+    coded, home = 0.0, 0
     if code is not None:
+        home = code.home_bytes(geometry) if isinstance(code, Fitted) else 0
         coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group
     bounds = 0 if all(s.allocate.is_uniform for s in stages) else INDEX_BYTES * (n_heads + 1)
     acts = {} if stage is None else {act.name: act for act in (*(s.act for s in stages), stage.act)}
@@ -141,7 +143,7 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
         tuple(acts.values()),
         raw_entry=n_heads * (geometry.entry_bytes + extra),
         coded_entry=n_heads * (round(coded) + extra),
-        fixed_bytes=bounds + _stat_bytes(always, geometry),
+        fixed_bytes=bounds + _stat_bytes(always, geometry) + n_heads * home,
         prompt_entry=n_heads * _column_bytes(in_prompt),
         prompt_bytes=_stat_bytes(in_prompt, geometry),
     )

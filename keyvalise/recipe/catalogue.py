@@ -67,6 +67,10 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "drop": "keyvalise.act.drop.DropAct",
         "merge": "keyvalise.act.merge.MergeAct",
     },
+    "transform": {
+        "center": "keyvalise.transform.center.CenterTransform",
+        "hadamard": "keyvalise.transform.hadamard.HadamardTransform",
+    },
     "encode": {
         "int2": "keyvalise.encode.grouped.Int2Encode",
         "int4": "keyvalise.encode.grouped.Int4Encode",
@@ -137,7 +141,7 @@ def recipes() -> tuple[str, ...]:
 
 
 def parts(room: str | None = None) -> tuple[str, ...]:
-    """Names of all parts, or of those in one room: score, rescore, allocate, select, act, encode."""
+    """Names of all parts, or of those in one room, such as score, allocate or encode."""
     if room is None:
         return tuple(name for names in PARTS.values() for name in names)
     if room not in PARTS:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyvalise.recipe import bibliography, catalogue, text
 from keyvalise.recipe.stage import Fields
+from keyvalise.recipe.turned import parts_of
 from keyvalise.types.argument import assets
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def signatures() -> dict[str, frozenset[str]]:
     for name in catalogue.recipes():
         fields = text.parse(catalogue.recipe(name).text) if catalogue.recipe(name).text else Fields()
         parts = [part for stage in fields.stages for part in stage.parts]
-        found[name] = _ideas([*parts, *([] if fields.code is None else [fields.code])])
+        found[name] = _ideas([*parts, *([] if fields.code is None else parts_of(fields.code))])
     return found
 
 

@@ -14,6 +14,7 @@ from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.river import River
 from keyvalise.recipe.stage import Stage
+from keyvalise.recipe.turned import parts_of
 from keyvalise.types.errors import ImpossibleBudget, RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.quantity import Budget, Layers, Share, plain
@@ -34,7 +35,8 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
         _check_stage_budget(recipe, stage, geometry)
     _check_again(recipe, have)
     if recipe.code is not None:
-        _meet(recipe.code, have)
+        for part in parts_of(recipe.code):
+            _meet(part, have)
         recipe.code.check(geometry)
         _check_layers(recipe.code_layers, geometry)
     _check_positions(recipe, have)

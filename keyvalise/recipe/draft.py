@@ -10,6 +10,7 @@ from typing import Any
 
 from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.stage import Fields, Stage
+from keyvalise.recipe.turned import Turned
 from keyvalise.types.errors import RecipeError, UnknownName
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import Every, When
@@ -67,10 +68,11 @@ class Step:
 
 @dataclass
 class Draft:
-    """Steps and code in the making; `budget` is for a recipe without steps."""
+    """Steps, code and what turns it in the making; `budget` is for a recipe without steps."""
 
     steps: list[Step] = field(default_factory=list)
     code: Any = None
+    transforms: list[Any] = field(default_factory=list)
     code_layers: Layers = ALL_LAYERS
     budget: Budget | None = None
     name: str | None = None
@@ -102,6 +104,9 @@ class Draft:
                 name, _, argument = target.partition(".")
                 if self.code is not None and self.code.name == name:
                     self.code = words.changed(self.code, argument, value)
+                for i, part in enumerate(self.transforms):
+                    if part.name == name:
+                        self.transforms[i] = words.changed(part, argument, value)
                 for step in self.steps:
                     step.change(name, argument, value)
 
@@ -152,4 +157,15 @@ class Draft:
                 stages.append(step.stage())
         budget = None if stages else self.budget
         code_layers = ALL_LAYERS if self.code is None else self.code_layers
-        return Fields(tuple(stages), self.code, code_layers, budget, self.name)
+        return Fields(tuple(stages), self._code(), code_layers, budget, self.name)
+
+    def _code(self) -> Any:
+        if not self.transforms:
+            return self.code
+        if self.code is None:
+            first = self.transforms[0].name
+            raise RecipeError(
+                f"{first} changes what a code is given, and there is no code; write one behind it, such as "
+                f"{first} > int4"
+            )
+        return Turned(tuple(self.transforms), self.code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import catalogue, cite, words
+from keyvalise.recipe.turned import parts_of
 from keyvalise.types.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Row:
 def rows(recipe: Recipe) -> list[Row]:
     """The parts of a recipe in river order, with every argument."""
     found = [_row(", ".join(map(str, stage.when)), part) for stage in recipe.stages for part in stage.parts]
-    return found + ([] if recipe.code is None else [_row("settle", recipe.code)])
+    return found + ([] if recipe.code is None else [_row("settle", part) for part in parts_of(recipe.code)])
 
 
 def _row(stage: str, part: Any) -> Row:

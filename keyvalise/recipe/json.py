@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyvalise.recipe import words
 from keyvalise.recipe.stage import Fields, Stage
+from keyvalise.recipe.turned import Turned, parts_of
+from keyvalise.types.code import Encode
 from keyvalise.types.errors import RecipeError
 from keyvalise.types.part import ROOMS
 from keyvalise.types.quantity import Budget, Layers
@@ -25,7 +27,9 @@ def write(recipe: Recipe) -> str:
     if recipe.name is not None:
         data["name"] = recipe.name
     if recipe.code is not None:
-        data["code"] = words.to_dict(recipe.code)
+        *turns, code = map(words.to_dict, parts_of(recipe.code))
+        data |= {"transforms": turns} if turns else {}
+        data["code"] = code
         data["code_layers"] = str(recipe.code_layers)
     if recipe.budget is not None:
         data["budget"] = str(recipe.budget)
@@ -57,13 +61,12 @@ def read(data: str | Mapping[str, Any]) -> Fields:
             raise RecipeError(f"this is no JSON: {error}") from None
     if not isinstance(data, Mapping) or not isinstance(data.get("stages"), list):
         raise RecipeError("a recipe in JSON is an object with a list under 'stages'")
-    unknown = set(data) - {"stages", "name", "code", "code_layers", "budget"}
+    unknown = set(data) - {"stages", "name", "transforms", "code", "code_layers", "budget"}
     if unknown:
         raise RecipeError(f"a recipe in JSON has no field {sorted(unknown)[0]!r}")
-    code = data.get("code")
     return Fields(
         tuple(_read_stage(stage) for stage in data["stages"]),
-        None if code is None else _in_rooms([code], ("encode",))["encode"],
+        _code(data.get("transforms", []), data.get("code")),
         _text(Layers.parse, data.get("code_layers", "..")),
         None if data.get("budget") is None else _text(Budget.parse, data["budget"]),
         None if data.get("name") is None else _text(str, data["name"]),
@@ -75,7 +78,7 @@ def _read_stage(data: Any) -> Stage:
         raise RecipeError(f"a stage in JSON is an object with lists under 'when' and 'parts', got {data!r}")
     if not data["when"]:
         raise RecipeError("a stage in JSON says at least once when it acts")
-    parts = _in_rooms(data["parts"], ROOMS[:-1])
+    parts = _in_rooms(data["parts"], ROOMS[:-2])
     missing = {"score", "allocate", "select", "act"} - parts.keys()
     if missing:
         raise RecipeError(f"a stage in JSON names all its parts; {sorted(missing)[0]} is missing")
@@ -89,6 +92,16 @@ def _read_stage(data: Any) -> Stage:
         None if data.get("budget") is None else _text(Budget.parse, data["budget"]),
         _text(Layers.parse, data.get("layers", "..")),
     )
+
+
+def _code(turns: Any, code: Any) -> Encode | None:
+    if not isinstance(turns, list) or (turns and code is None):
+        raise RecipeError("transforms in JSON are a list beside a code")
+    if code is None:
+        return None
+    made: Encode = _in_rooms([code], ("encode",))["encode"]
+    found = [_in_rooms([turn], ("transform",))["transform"] for turn in turns]
+    return Turned(tuple(found), made) if found else made
 
 
 def _in_rooms(parts: Any, rooms: tuple[str, ...]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import cite, explain, json
 from keyvalise.recipe import text as texts
 from keyvalise.recipe.stage import Stage
+from keyvalise.recipe.turned import parts_of
 from keyvalise.types.argument import assets as part_assets
+from keyvalise.types.code import Encode
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import TAPS, Encode
+from keyvalise.types.part import TAPS
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.segment import Angle
 
@@ -116,4 +118,4 @@ class Recipe:
         for stage in self.stages:
             yield from stage.parts
         if self.code is not None:
-            yield self.code
+            yield from parts_of(self.code)

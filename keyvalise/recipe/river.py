@@ -14,9 +14,10 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import words
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.stage import Stage, observers
+from keyvalise.types.code import Encode
 from keyvalise.types.data import Env, Memory
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Encode, Observer
+from keyvalise.types.part import Observer
 from keyvalise.types.quantity import Budget, Layers, count, plain
 from keyvalise.types.segment import Angle
 from keyvalise.types.when import AtPrompt

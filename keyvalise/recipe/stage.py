@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from keyvalise.types.part import Act, Allocate, Encode, Observer, Rescore, Score, Select
+from keyvalise.types.code import Encode
+from keyvalise.types.part import Act, Allocate, Observer, Rescore, Score, Select
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import Every, When
 

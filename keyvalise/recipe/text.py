@@ -9,7 +9,7 @@
     layers   2..  |  ..8  |  2..8  |  5  |  ::3
 
 A part behind a recipe's name takes the place of the part of its room in the last stage that is written out,
-rescorers stack, `same` follows; a code may stand in a chain or behind a semicolon.
+rescorers and transforms stack, `same` follows; a code may stand in a chain or behind a semicolon.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.draft import Draft, Step
 from keyvalise.recipe.stage import Fields, Stage
 from keyvalise.recipe.tokens import Token, Tokens
+from keyvalise.recipe.turned import parts_of
 from keyvalise.types.errors import RecipeError, UnknownName
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers, Share
 from keyvalise.types.when import AtPrompt, Every, When
@@ -110,18 +111,20 @@ def _chain(
     while True:
         token = tokens.peek
         part = _part(tokens, is_first and not when and not rooms)
-        if part.room in rooms - {"rescore"}:
+        if part.room in rooms - {"rescore", "transform"}:
             tokens.fail(f"this stage has two parts of the room {part.room!r}", token)
         rooms.add(part.room)
         if part.room == "encode":
             draft.code = part
+        elif part.room == "transform":
+            draft.transforms.append(part)
         else:
             if step is None:
                 step = Step(when or (AtPrompt(),))
                 draft.steps.append(step)
             step.put(part)
         if not tokens.take(">"):
-            return "encode" in rooms
+            return bool(rooms & {"encode", "transform"})
 
 
 def _part(tokens: Tokens, may_be_recipe: bool) -> Any:
@@ -229,7 +232,7 @@ def write(recipe: Recipe) -> str:
         items.append(", ".join(map(str, stage.when)) + ": " + _body(stage, before))
         before = stage
     if recipe.code is not None or not items:
-        word = "full" if recipe.code is None else words.written(recipe.code)
+        word = "full" if recipe.code is None else words.joined(parts_of(recipe.code))
         budget = f" @ {recipe.budget}" if recipe.budget is not None and not items else ""
         items.append(word + budget + _on(recipe.code_layers))
     return "; ".join(items)

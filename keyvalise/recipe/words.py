@@ -111,6 +111,11 @@ def written(part: Any) -> str:
     return f"{part.name}({', '.join(words)})" if words else str(part.name)
 
 
+def joined(parts: Sequence[Any]) -> str:
+    """A chain of parts in a recipe's text."""
+    return " > ".join(map(written, parts))
+
+
 def spoken(value: Value) -> str:
     """A value as text."""
     if isinstance(value, bool):

@@ -6,6 +6,8 @@ of entries shares leave with the group's last entry.
 
 from __future__ import annotations
 
+import bisect
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +16,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend
+from keyvalise.ops import attend, rope
 from keyvalise.store import flat
+from keyvalise.store.joining import joined
 from keyvalise.store.places import Places
+from keyvalise.types.code import Codes, Encode, Fitted, Where
 from keyvalise.types.data import Entries, Env, Partial, Queries
-from keyvalise.types.part import Codes, Encode
 from keyvalise.types.segment import Named
 
 READ_BYTES = 16 * 2**20
 """Most bytes of decoded keys and values that one read holds at once."""
+
+SHARE, LEAST = 64, 2048
+"""A decode step decodes a 64th of a segment at once (decoding takes a few times what it gives), or 2048
+entries.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,27 @@ class Coded:
     frozen: ClassVar[bool] = False
 
     @staticmethod
-    def of(codec: Encode, env: Env, run: flat.Flat) -> Coded:
-        """Encode a run whose counts are multiples of the codec's group."""
-        codes = codec.encode(env, run.keys, run.values)
+    def of(codec: Encode, env: Env, run: flat.Flat, before: Coded | None = None) -> Coded:
+        """Encode a run whose counts are multiples of the codec's group.
+
+        before   the entries coded already, whose homes' parameters stay as they are
+        """
+        where = homes(run.counts, run.shape, run.keys.device)
+        keys = run.keys
+        if codec.side == "pre" and env.rope is not None:
+            keys = rope.unrotate(keys, run.ordinals, env.rope)
+        home: dict[str, Tensor] = {}
+        if isinstance(codec, Fitted):
+            home = codec.fit(env, keys, run.values, where, len(run.counts))
+        if before is not None and home:
+            is_new = torch.tensor(before.counts, device=keys.device) == 0
+            home = {
+                name: torch.where(is_new.view(-1, *[1] * (new.ndim - 1)), new, before.codes.home[name])
+                for name, new in home.items()
+            }
+        codes = codec.encode(env, keys, run.values, where, home)
         places = Places.of(run.ordinals, run.counts, run.shape)
-        return Coded(codec, env, places, codes, None, run.logw, run.columns)
+        return Coded(codec, env, places, replace(codes, home=home), None, run.logw, run.columns)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,75 +95,89 @@ class Coded:
         if not self.codes.group:
             return [0] * self.shape[0]
         edges = self.bounds[:: self.shape[1]]
-        groups = self._groups()
+        groups = self.groups()
         return [groups[a:b].unique().numel() for a, b in itertools.pairwise(edges)]
 
     @property
     def lengths(self) -> Tensor:
         return torch.tensor(self.counts, dtype=torch.int32, device=self.device).view(self.shape)
 
-    def decoded(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are heads'
-        edges.
+    def decoded(self, begin: int, end: int, turn: _Turn | None = None) -> tuple[Tensor, Tensor]:
+        """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are groups' edges.
+
+        turn   what was made once for many such reads
         """
-        entry = {name: tensor[begin:end] for name, tensor in self.codes.entry.items()}
+        turn = turn or self._turn()
+        span, size, codes = slice(begin, end), self.codec.group, self.codes
+        entry = {name: tensor[span] for name, tensor in codes.entry.items()}
+        where, group = Where(turn.where.heads[span], turn.where.homes[span]), codes.group
         if self.group_of is not None:
-            groups = self.group_of[begin:end].long()
-            return self.codec.decode(
-                self.env, Codes(entry, self.codes.group), self.env.geometry.dtype, groups
-            )
-        size = self.codec.group
-        group = {name: tensor[begin // size : end // size] for name, tensor in self.codes.group.items()}
-        return self.codec.decode(self.env, Codes(entry, group), self.env.geometry.dtype, None)
+            where = replace(where, group_of=self.group_of[span].long())
+        else:
+            group = {name: tensor[begin // size : end // size] for name, tensor in group.items()}
+        dtype = self.env.geometry.dtype
+        keys, values = self.codec.decode(self.env, Codes(entry, group, codes.home), where, dtype)
+        if turn.ordinals is None or self.env.rope is None:
+            return keys, values
+        return rope.apply(keys, turn.ordinals[span], self.env.rope).to(dtype), values
+
+    def _turn(self) -> _Turn:
+        is_turned = self.codec.side == "pre" and self.env.rope is not None
+        where = homes(self.counts, self.shape, self.device)
+        return _Turn(where, self.places.all() if is_turned else None)
 
     def attend(self, queries: Queries) -> tuple[Partial, Coded]:
         n_heads = self.shape[1]
         group = queries.q.shape[1] // n_heads
         out, lse = attend.empty(queries.q, self.env.geometry.value_dim)
+        turn, limit = self._turn(), self._limit(queries.q.shape[2])
         for row in range(self.shape[0]):
-            for first, last in self._strips(row):
-                bounds = self.bounds[row * n_heads + first : row * n_heads + last + 1]
-                keys, values = self.decoded(bounds[0], bounds[-1])
+            edges = self.bounds[row * n_heads : (row + 1) * n_heads + 1]
+            for begin in range(edges[0], edges[-1], limit):
+                end = min(begin + limit, edges[-1])
+                first = bisect.bisect_right(edges, begin) - 1
+                last = bisect.bisect_left(edges, end)
+                keys, values = self.decoded(begin, end, turn)
                 heads = slice(first * group, last * group)
                 part = attend.ragged(
                     queries.q[row : row + 1, heads],
                     keys,
                     values,
-                    bounds=[edge - bounds[0] for edge in bounds],
+                    bounds=[min(max(edge, begin), end) - begin for edge in edges[first : last + 1]],
                     scale=queries.scale,
                     softcap=queries.softcap,
-                    logw=None if self.logw is None else self.logw[bounds[0] : bounds[-1]],
+                    logw=None if self.logw is None else self.logw[begin:end],
                 )
-                out[row, heads], lse[row, heads] = part[0][0], part[1][0]
+                own = out[row : row + 1, heads], lse[row : row + 1, heads]
+                out[row : row + 1, heads], lse[row : row + 1, heads] = attend.merge(own, part)
         return Partial(out, lse), self
 
-    def _strips(self, row: int) -> Iterable[tuple[int, int]]:
-        """Runs of heads whose decoded entries fit into READ_BYTES (at least one head each)."""
-        n_heads = self.shape[1]
+    def _limit(self, n_queries: int) -> int:
+        """Entries that one read decodes at once, in whole groups."""
         limit = max(1, READ_BYTES // self.env.geometry.entry_bytes)
-        first, held = 0, 0
-        for head in range(n_heads):
-            n = self.counts[row * n_heads + head]
-            if held and held + n > limit:
-                yield first, head
-                first, held = head, 0
-            held += n
-        yield first, n_heads
+        if n_queries == 1:
+            limit = min(limit, max(LEAST, self.bounds[-1] // SHARE))
+        return -(-limit // self.codec.group) * self.codec.group
 
     def entries(self) -> Entries:
         index, live = flat.padded_index(self.bounds, self.shape, self.device)
         total = self.bounds[-1]
+
+        @functools.cache
+        def both() -> tuple[Tensor, Tensor]:
+            return self.decoded(0, total)
+
         return Entries(
             self.lengths,
             live,
             self.places.all()[index].masked_fill(~live, -1),
             None if self.logw is None else self.logw[index].masked_fill(~live, 0),
             {name: column[index].masked_fill(~live, 0) for name, column in self.columns.items()},
-            lambda: self.decoded(0, total)[0][index].masked_fill(~live[..., None], 0),
-            lambda: self.decoded(0, total)[1][index].masked_fill(~live[..., None], 0),
+            lambda: both()[0][index].masked_fill(~live[..., None], 0),
+            lambda: both()[1][index].masked_fill(~live[..., None], 0),
         )
 
-    def _groups(self) -> Tensor:
+    def groups(self) -> Tensor:
         """int64 [N]: the group of every entry."""
         if self.group_of is not None:
             return self.group_of.long()
@@ -149,14 +187,14 @@ class Coded:
         """The entries `order` (int64 [M]) with these counts; groups without entries leave."""
         group_of, group = None, self.codes.group
         if group:
-            used, group_of = torch.unique(self._groups()[order], return_inverse=True)
+            used, group_of = torch.unique(self.groups()[order], return_inverse=True)
             group = {name: tensor[used] for name, tensor in group.items()}
             group_of = group_of.int()
         return Coded(
             self.codec,
             self.env,
             Places.of(self.places.all()[order], counts, shape or self.shape),
-            Codes({name: tensor[order] for name, tensor in self.codes.entry.items()}, group),
+            Codes({name: tensor[order] for name, tensor in self.codes.entry.items()}, group, self.codes.home),
             group_of,
             None if self.logw is None else self.logw[order],
             {name: column[order] for name, column in self.columns.items()},
@@ -176,25 +214,22 @@ class Coded:
         return replace(self, columns={name: column[live] for name, column in columns.items()})
 
     def rows(self, index: Tensor) -> Coded:
-        n_heads, bounds = self.shape[1], self.bounds
-        order: list[Tensor] = []
-        counts: list[int] = []
-        for row in index.tolist():
-            order.append(torch.arange(bounds[row * n_heads], bounds[(row + 1) * n_heads]))
-            counts += self.counts[row * n_heads : (row + 1) * n_heads]
         # Rows that repeat share no storage, so their groups must not be shared either.
-        return joined(
-            [self._only(o, counts[i * n_heads : (i + 1) * n_heads]) for i, o in enumerate(order)], "rows"
-        )
+        return joined([self._only(row) for row in index.tolist()], "rows")
 
-    def _only(self, order: Tensor, counts: Sequence[int]) -> Coded:
-        return self.picked(order.to(self.device), tuple(counts), (1, self.shape[1]))
+    def _only(self, row: int) -> Coded:
+        n_heads, bounds = self.shape[1], self.bounds
+        mine = slice(row * n_heads, (row + 1) * n_heads)
+        order = torch.arange(bounds[mine.start], bounds[mine.stop], device=self.device)
+        picked = self.picked(order, self.counts[mine], (1, n_heads))
+        home = {name: tensor[mine] for name, tensor in self.codes.home.items()}
+        return replace(picked, codes=replace(picked.codes, home=home))
 
     def tensors(self) -> Iterable[Named]:
         tier = self.device.type
         for name, tensor in self.codes.entry.items():
             yield ("scales" if name.startswith("scale") else "codes"), tier, tensor
-        for tensor in self.codes.group.values():
+        for tensor in (*self.codes.group.values(), *self.codes.home.values()):
             yield "scales", tier, tensor
         if self.group_of is not None:
             yield "index", tier, self.group_of
@@ -205,51 +240,16 @@ class Coded:
             yield "columns", tier, column
 
 
-def joined(parts: Sequence[Coded], along: str = "entries") -> Coded:
-    """Coded runs as one: later entries behind earlier ones in every head, or rows below rows."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    device = first.device
-    if along == "rows":
-        shape = (sum(part.shape[0] for part in parts), first.shape[1])
-        counts = tuple(n for part in parts for n in part.counts)
-        order = torch.arange(sum(counts), device=device)
-    else:
-        shape = first.shape
-        counts = tuple(sum(row) for row in zip(*(part.counts for part in parts), strict=True))
-        order = flat.regroup([part.counts for part in parts], device)
-    group, group_of = _join_groups(parts, order)
-    entry = {name: torch.cat([part.codes.entry[name] for part in parts])[order] for name in first.codes.entry}
-    names = sorted(set().union(*(part.columns for part in parts)))
-    places = [part.places.all() for part in parts]
-    zeros = [torch.zeros(place.shape, device=device) for place in places]
-    return Coded(
-        first.codec,
-        first.env,
-        Places.of(torch.cat(places)[order], counts, shape),
-        Codes(entry, group),
-        group_of,
-        flat.join_logw([part.logw for part in parts], places, order),
-        {name: torch.cat([part.columns.get(name, zero) for part, zero in zip(parts, zeros,
-        strict=True)])[order]
-         for name in names},
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Whose the entries of a segment are; where they stand, if their keys are turned when they are read."""
+
+    where: Where
+    ordinals: Tensor | None
 
 
-def _join_groups(parts: Sequence[Coded], order: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-    """Group tensors one behind another, and where every reordered entry finds its own."""
-    names = parts[0].codes.group
-    if not names:
-        return {}, None
-    group = {name: torch.cat([part.codes.group[name] for part in parts]) for name in names}
-    offset, homes = 0, []
-    for part in parts:
-        homes.append(part._groups() + offset)
-        offset += next(iter(part.codes.group.values())).shape[0]
-    home = torch.cat(homes)[order]
-    # Whole groups in their heads' order need no pointer: the group tensors are put into that order instead.
-    size = parts[0].codec.group
-    if home.numel() % size == 0 and bool((home.view(-1, size) == home[::size, None]).all()):
-        return {name: tensor[home[::size]] for name, tensor in group.items()}, None
-    return group, home.int()
+def homes(counts: Sequence[int], shape: tuple[int, int], device: torch.device) -> Where:
+    """Whose the entries of a flat run are."""
+    sizes = torch.tensor(counts, device=device)
+    own = torch.arange(len(counts), device=device).repeat_interleave(sizes)
+    return Where(own % shape[1], own)

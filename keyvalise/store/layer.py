@@ -15,13 +15,14 @@ from torch import Tensor
 from keyvalise.ops import attend
 from keyvalise.store import flat
 from keyvalise.store.chosen import keep, packed
-from keyvalise.store.coded import Coded, joined
+from keyvalise.store.coded import Coded
+from keyvalise.store.joining import joined
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll, writable
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
+from keyvalise.types.code import Encode
 from keyvalise.types.data import Choice, Env, Memory, Partial, Piece, Queries, Sketch, Stretch
-from keyvalise.types.part import Encode
 from keyvalise.types.segment import Angle, Named, Segment
 
 
@@ -143,8 +144,8 @@ def settle(
     for mine, segment in zip(roll.split(old, False), roll.segments, strict=True):
         runs[True].append(segment.flat(mine))  # type: ignore[attr-defined]
         runs[False].append(segment.flat(segment.entries().live & ~mine))  # type: ignore[attr-defined]
-    code = Coded.of(codec, env, flat.join(runs[True]))
     done = [segment for segment in memory.segments if isinstance(segment, Coded)]
+    code = Coded.of(codec, env, flat.join(runs[True]), *done[-1:])
     frozen = [segment for segment in memory.segments if segment.frozen]
     return replace(
         memory, segments=(*frozen, joined([*done, code]), packed(flat.join(runs[False]), memory.clock))

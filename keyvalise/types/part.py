@@ -1,14 +1,13 @@
 """What every part is: a frozen dataclass of arguments that says what it needs, gives and takes away.
 
-Rooms    observe, score, rescore, allocate, select, act, encode: one protocol each; the composer walks them in
-         river order. A part never opens files, draws from a generator, or keeps state.
+Rooms    observe, score, rescore, allocate, select, act, transform, encode: one protocol each; the composer
+         walks them in river order. A part never opens files, draws from a generator, or keeps state.
 Layers   Parts of one recipe that act on other floors (retrieve, share, steer) follow the same shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
@@ -17,8 +16,8 @@ from keyvalise.types.data import Choice, Entries, Env, Piece, Scores, Sketch
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.quantity import Amount
 
-Room = Literal["score", "rescore", "allocate", "select", "act", "encode"]
-ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "encode")
+Room = Literal["score", "rescore", "allocate", "select", "act", "transform", "encode"]
+ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "transform", "encode")
 
 HOST_GIVES = frozenset({"keys", "values", "queries:piece", "lse", "out", "layers"})
 """Needs that any host with an attention function of our own satisfies."""
@@ -52,11 +51,16 @@ them.
 class Part(Protocol):
     """What all parts share; `name` is the word in the text, unique over all rooms."""
 
-    name: ClassVar[str]
-    room: ClassVar[str]
-    needs: ClassVar[frozenset[str]]
-    gives: ClassVar[frozenset[str]]
-    takes: ClassVar[frozenset[str]]
+    @property
+    def name(self) -> str: ...
+    @property
+    def room(self) -> str: ...
+    @property
+    def needs(self) -> frozenset[str]: ...
+    @property
+    def gives(self) -> frozenset[str]: ...
+    @property
+    def takes(self) -> frozenset[str]: ...
 
 
 class Observer(Protocol):
@@ -179,48 +183,3 @@ class Act(Part, Protocol):
     def cost(self, geometry: Geometry, seen: int, kept: int) -> int:
         """Bytes in one layer beyond the kept entries."""
         ...
-
-
-class Encode(Part, Protocol):
-    """How keepers are written.
-
-    `group`     tokens that share parameters: entries leave the raw tail in multiples of it
-    `residual`  the most that stays raw, in tokens per kv head
-    Codes are flat: entry tensors [N, …] (one row per entry), group tensors [N / group, …].
-    """
-
-    group: int
-    residual: int
-    side: Literal["pre", "post"]
-
-    def check(self, geometry: Geometry) -> None:
-        """Raise BadArgument where an argument does not fit the head size."""
-        ...
-
-    def bytes_per_entry(self, geometry: Geometry) -> float:
-        """Bytes of one coded key and value of one kv head, with scales and zeros, in a full group."""
-        ...
-
-    def group_bytes(self, geometry: Geometry) -> int:
-        """Bytes of the group tensors for one group of one kv head; 0 where tokens share nothing."""
-        ...
-
-    def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
-        """keys [N, D], values [N, Dv], N a multiple of `group`; consecutive entries form the groups."""
-        ...
-
-    def decode(
-        self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Keys [N, D] and values [N, Dv]; group_of int64 [N] finds an entry's group, None: consecutive
-        groups.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Codes:
-    """Named tensors of a coded run: `entry` [N, …], one row per entry; `group` [M, …], shared by entries."""
-
-    entry: Mapping[str, Tensor]
-    group: Mapping[str, Tensor]

@@ -33,11 +33,12 @@ N_SHARDS = 8
 
 
 def written(row: covering.Row) -> str:
-    """The chain, at the prompt and again while decoding, and the code."""
-    chain = [row[room] for room in covering.ROOMS if room != "encode" and row[room]]
+    """The chain, at the prompt and again while decoding, and the code; int4 behind a transform alone."""
+    code = row["encode"] or (row["transform"] and "int4")
+    chain = [row[room] for room in covering.ROOMS if room not in ("transform", "encode") and row[room]]
     stage = " > ".join(SMALL.get(name, name) for name in chain)
-    code = row["encode"] and f"; {CODE.get(row['encode'], row['encode'] + '(residual=8, group=8)')}"
-    return f"at prompt, every 5 in decode: {stage} @ {BUDGET}{code}"
+    codes = [name for name in (row["transform"], code and CODE.get(code, f"{code}(residual=8)")) if name]
+    return f"at prompt, every 5 in decode: {stage} @ {BUDGET}" + (f"; {' > '.join(codes)}" if codes else "")
 
 
 def is_built(recipe: Recipe) -> bool:

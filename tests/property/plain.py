@@ -18,6 +18,7 @@ from keyvalise.store.coded import Coded
 from keyvalise.store.roll import Roll, writable
 from keyvalise.types.data import Choice, Env, Memory, Partial, Sketch, Stretch
 from keyvalise.types.geometry import Geometry
+from tests.support import coding
 from tests.support.compare import assert_same
 
 NAMES = ("mass", "age")
@@ -186,8 +187,8 @@ def _chosen(choice: Choice, place: tuple[int, int, int], entry: Entry) -> Entry:
 
 
 def _group(codec: Any, env: Env, run: Sequence[Entry]) -> list[Entry]:
-    codes = codec.encode(env, stack([e.key for e in run]), stack([e.value for e in run]))
-    decoded = zip(run, *codec.decode(env, codes, env.geometry.dtype), strict=True)
+    codes = coding.encode(codec, env, stack([e.key for e in run]), stack([e.value for e in run]))
+    decoded = zip(run, *coding.decode(codec, env, codes, env.geometry.dtype), strict=True)
     number = next(groups)
     return [replace(entry, key=key, value=value, group=number) for entry, key, value in decoded]
 

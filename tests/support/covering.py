@@ -10,16 +10,17 @@ from keyvalise import Recipe
 from keyvalise.recipe import catalogue
 from keyvalise.types.errors import RecipeError
 
-ROOMS = ("score", "rescore", "allocate", "select", "act", "encode")
+ROOMS = ("score", "rescore", "allocate", "select", "act", "transform", "encode")
 NOTHING = {
     "score": "window",
     "rescore": "",
     "allocate": "uniform",
     "select": "top",
     "act": "drop",
+    "transform": "",
     "encode": "",
 }
-"""What stands in a room that nobody chose; rescore and encode may be empty."""
+"""What stands in a room that nobody chose; rescore, transform and encode may be empty."""
 
 Row = dict[str, str]
 Written = Callable[[Row], str]

@@ -17,9 +17,9 @@ from keyvalise.store.null import Null
 from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.tail import Tail
+from keyvalise.types.code import Codes, Home, Where
 from keyvalise.types.data import Env, Partial, Queries, Stretch
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Codes
 from keyvalise.types.segment import Segment
 
 KINDS = ("tail", "ragged", "coded")
@@ -34,12 +34,10 @@ class PlainEncode:
     side: ClassVar[str] = "post"
     name: ClassVar[str] = "plain"
 
-    def encode(self, env: Env, keys: Tensor, values: Tensor) -> Codes:
+    def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
         return Codes({"keys": keys, "values": values}, {})
 
-    def decode(
-        self, env: Env, codes: Codes, dtype: Any, group_of: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
         return codes.entry["keys"].to(dtype), codes.entry["values"].to(dtype)
 
 

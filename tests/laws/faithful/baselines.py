@@ -18,7 +18,7 @@ from keyvalise.store.coded import Coded
 from keyvalise.store.roll import Roll
 from keyvalise.types.data import Env
 from tests.laws.faithful.table import N, check, kept, of
-from tests.support import drive, stock
+from tests.support import coding, drive, stock
 from tests.support.models import tiny
 
 
@@ -271,7 +271,9 @@ def a_number_errs_by_half_a_step_of_its_group() -> None:
     for bits in (8, 4, 2):
         part: type[GroupedEncode] = keyvalise.recipe.catalogue.part(f"int{bits}")
         code = part(channels=8)
-        back, _ = code.decode(Env(0, geometry), code.encode(Env(0, geometry), keys, keys), torch.float32)
+        back, _ = coding.decode(
+            code, Env(0, geometry), coding.encode(code, Env(0, geometry), keys, keys), torch.float32
+        )
         groups = keys.unflatten(-1, (-1, 8))
         step = (groups.amax(-1) - groups.amin(-1)) / (2**bits - 1)
         error = (back - keys).abs().unflatten(-1, (-1, 8)).amax(-1)
@@ -286,6 +288,8 @@ def channels_of_outliers_keep_to_themselves() -> None:
     keys[:, 3] *= 30
     errors = []
     for code in (KiviEncode(2, 32), keyvalise.recipe.catalogue.part("int2")()):
-        back, _ = code.decode(Env(0, geometry), code.encode(Env(0, geometry), keys, keys), torch.float32)
+        back, _ = coding.decode(
+            code, Env(0, geometry), coding.encode(code, Env(0, geometry), keys, keys), torch.float32
+        )
         errors.append(float((back - keys)[:, [c for c in range(16) if c != 3]].abs().mean()))
     assert errors[0] < 0.5 * errors[1]

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from keyvalise.encode.grouped import GroupedEncode, Int2Encode, Int4Encode, Int8Encode
 from keyvalise.encode.kivi import KiviEncode
+from keyvalise.types.code import Codes
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import Codes
+from tests.support import coding
 from tests.unit.builders import make_env, make_geometry, random
 
 CODES = [
@@ -51,7 +52,7 @@ def n_bytes(codes: Codes) -> int:
 def test_bytes_are_what_is_declared(code: Any, dims: tuple[int, int]) -> None:
     geometry = geometry_of(dims)
     keys, values = entries(code, dims)
-    codes = code.encode(Env(0, geometry), keys, values)
+    codes = coding.encode(code, Env(0, geometry), keys, values)
     assert n_bytes(codes) == len(keys) * code.bytes_per_entry(geometry)
     shared = sum(tensor.nbytes for tensor in codes.group.values())
     assert shared == len(keys) // code.group * code.group_bytes(geometry)
@@ -63,8 +64,8 @@ def test_bytes_are_what_is_declared(code: Any, dims: tuple[int, int]) -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_decoding_again_gives_the_same(code: Any, dims: tuple[int, int]) -> None:
     env = Env(0, geometry_of(dims))
-    once = code.decode(env, code.encode(env, *entries(code, dims)), torch.float32)
-    twice = code.decode(env, code.encode(env, *once), torch.float32)
+    once = coding.again(code, env, *entries(code, dims))
+    twice = coding.again(code, env, *once)
     assert torch.equal(once[0], twice[0]) and torch.equal(once[1], twice[1])
 
 
@@ -74,7 +75,7 @@ def test_decoded_in_the_dtype_asked_for_and_inputs_unchanged(code: Any, dtype: t
     env = Env(0, geometry_of((63, 63)))
     keys, values = (x.to(dtype) for x in entries(code, (63, 63)))
     before = keys.clone(), values.clone()
-    decoded = code.decode(env, code.encode(env, keys, values), dtype)
+    decoded = coding.decode(code, env, coding.encode(code, env, keys, values), dtype)
     assert decoded[0].dtype == decoded[1].dtype == dtype
     assert decoded[0].shape == keys.shape and decoded[1].shape == values.shape
     assert torch.equal(keys, before[0]) and torch.equal(values, before[1])
@@ -94,7 +95,7 @@ def within(x: Tensor, decoded: Tensor, spread: Tensor, bits: int) -> bool:
 def test_integers_err_by_half_a_step_of_their_token(code: GroupedEncode) -> None:
     env = Env(0, geometry_of((63, 63)))
     keys, values = entries(code, (63, 63))
-    decoded = code.decode(env, code.encode(env, keys, values), torch.float32)
+    decoded = coding.again(code, env, keys, values)
     for x, again in zip((keys, values), decoded, strict=True):
         assert within(x, again, x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True), code.bits)
 
@@ -103,7 +104,7 @@ def test_integers_err_by_half_a_step_of_their_token(code: GroupedEncode) -> None
 def test_kivi_errs_by_half_a_step_of_a_channel_of_its_group(code: KiviEncode) -> None:
     env = Env(0, geometry_of((63, 63)))
     keys, values = entries(code, (63, 63))
-    again = code.decode(env, code.encode(env, keys, values), torch.float32)[0]
+    again = coding.again(code, env, keys, values)[0]
     tokens = keys.view(-1, code.group, 63)
     spread = (tokens.amax(1, keepdim=True) - tokens.amin(1, keepdim=True)).expand_as(tokens).reshape_as(keys)
     assert within(keys, again, spread, code.bits)
@@ -113,7 +114,7 @@ def test_a_channel_of_outliers_costs_kivi_nothing_and_integers_much() -> None:
     env = Env(0, geometry_of((63, 63)))
     keys, values = entries(KiviEncode(), (63, 63))
     errors = [
-        (code.decode(env, code.encode(env, keys, values), torch.float32)[0] - keys)[:, 3:].abs().mean()
+        (coding.again(code, env, keys, values)[0] - keys)[:, 3:].abs().mean()
         for code in (KiviEncode(), Int2Encode())
     ]
     assert errors[0] < errors[1] / 2
@@ -122,13 +123,13 @@ def test_a_channel_of_outliers_costs_kivi_nothing_and_integers_much() -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_entries_leave_one_by_one(code: Any) -> None:
     env = Env(0, geometry_of((63, 63)))
-    codes = code.encode(env, *entries(code, (63, 63)))
-    whole = code.decode(env, codes, torch.float32)
+    codes = coding.encode(code, env, *entries(code, (63, 63)))
+    whole = coding.decode(code, env, codes, torch.float32)
     n = len(whole[0])
     stay = torch.tensor([0, n // 2, n - 2, n - 1])
     group_of = stay // code.group if codes.group else None
     left = Codes({name: tensor[stay] for name, tensor in codes.entry.items()}, codes.group)
-    decoded = code.decode(env, left, torch.float32, group_of)
+    decoded = coding.decode(code, env, left, torch.float32, group_of)
     assert torch.equal(decoded[0], whole[0][stay]) and torch.equal(decoded[1], whole[1][stay])
 
 
@@ -137,8 +138,11 @@ def test_groups_are_written_by_themselves(code: Any) -> None:
     env = Env(0, geometry_of((63, 63)))
     keys, values = entries(code, (63, 63), n=4)
     half = len(keys) // 2 // code.group * code.group
-    whole = code.encode(env, keys, values)
-    parts = [code.encode(env, keys[:half], values[:half]), code.encode(env, keys[half:], values[half:])]
+    whole = coding.encode(code, env, keys, values)
+    parts = [
+        coding.encode(code, env, keys[:half], values[:half]),
+        coding.encode(code, env, keys[half:], values[half:]),
+    ]
     for where in ("entry", "group"):
         for name, tensor in getattr(whole, where).items():
             assert torch.equal(tensor, torch.cat([getattr(part, where)[name] for part in parts]))
@@ -147,8 +151,8 @@ def test_groups_are_written_by_themselves(code: Any) -> None:
 def test_no_entries_are_no_codes() -> None:
     env = make_env(make_geometry())
     for code in CODES[:4]:
-        keys, values = code.decode(
-            env, code.encode(env, torch.empty(0, 10), torch.empty(0, 10)), torch.float32
+        keys, values = coding.decode(
+            code, env, coding.encode(code, env, torch.empty(0, 10), torch.empty(0, 10)), torch.float32
         )
         assert keys.shape == values.shape == (0, 10)
 

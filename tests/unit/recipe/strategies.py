@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keyvalise.recipe import catalogue
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.stage import Stage
+from keyvalise.recipe.turned import Turned
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers, Share
 from keyvalise.types.when import AtPrompt, Every
 
@@ -80,6 +81,12 @@ stages = st.builds(
 )
 
 
+codes = st.one_of(
+    room("encode"),
+    st.builds(Turned, st.lists(room("transform"), min_size=1, max_size=2).map(tuple), room("encode")),
+)
+
+
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     """Up to three stages, of which some repeat the one before, and perhaps a code."""
@@ -89,6 +96,6 @@ def recipes(draw: st.DrawFn) -> Recipe:
             found.append(dataclasses.replace(found[-1], when=draw(whens)))
         else:
             found.append(draw(stages))
-    code = draw(st.one_of(st.none(), room("encode")))
+    code = draw(st.one_of(st.none(), codes))
     budget = None if found else draw(st.one_of(st.none(), budgets))
     return Recipe(tuple(found), code, ALL_LAYERS if code is None else draw(layers), budget)

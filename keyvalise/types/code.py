@@ -1,0 +1,131 @@
+"""How keepers are written: codes, what they are given instead of keys and values, and whose entries they are.
+
+A code is a part like others; the tensors that it makes are flat, one row per entry, without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from keyvalise.types.data import Env
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Named tensors of a coded run: `entry` [N, …], one row per entry; `group` [M, …], shared by entries;
+    `home` [B·H, …], one row per (row, head), fixed when its first entry was coded.
+    """
+
+    entry: Mapping[str, Tensor]
+    group: Mapping[str, Tensor]
+    home: Home = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Whose entries a flat run holds.
+
+    heads      int64 [N]: the kv head of every entry;  homes int64 [N]: row·H + head, which finds `Codes.home`
+    group_of   int64 [N] finds an entry's group;  None: consecutive entries share
+    """
+
+    heads: Tensor
+    homes: Tensor
+    group_of: Tensor | None = None
+
+    @staticmethod
+    def alone(n: int, group_of: Tensor | None = None) -> Where:
+        """n entries of the first head of the first row."""
+        return Where(torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long), group_of)
+
+
+Home = Mapping[str, Tensor]
+"""name → tensor [B·H, …]: the parameters of every (row, head)."""
+
+Side = Literal["pre", "post"]
+"""Whether a code is given keys before the model's rotary embedding, or as they are stored."""
+
+
+class Encode(Part, Protocol):
+    """How keepers are written.
+
+    `group`     tokens that share parameters: entries leave the raw tail in multiples of it
+    `residual`  the most that stays raw, in tokens per kv head
+    Codes are flat: entry tensors [N, …] (one row per entry), group tensors [N / group, …].
+    """
+
+    @property
+    def group(self) -> int: ...
+    @property
+    def residual(self) -> int: ...
+    @property
+    def side(self) -> Side: ...
+
+    def check(self, geometry: Geometry) -> None:
+        """Raise BadArgument where an argument does not fit the head size."""
+        ...
+
+    def bytes_per_entry(self, geometry: Geometry) -> float:
+        """Bytes of one coded key and value of one kv head, with scales and zeros, in a full group."""
+        ...
+
+    def group_bytes(self, geometry: Geometry) -> int:
+        """Bytes of the group tensors for one group of one kv head; 0 where tokens share nothing."""
+        ...
+
+    def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
+        """keys [N, D], values [N, Dv], N a multiple of `group`; consecutive entries form the groups."""
+        ...
+
+    def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
+        """Keys [N, D] and values [N, Dv]."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A code or transform with parameters per (row, head), found when the first entries are coded."""
+
+    def home_bytes(self, geometry: Geometry) -> int:
+        """Bytes of the parameters of one (row, head)."""
+        ...
+
+    def fit(self, env: Env, keys: Tensor, values: Tensor, where: Where, n_homes: int) -> dict[str, Tensor]:
+        """Parameters [n_homes, …]; of a home without entries anything finite."""
+        ...
+
+
+class Transform(Part, Protocol):
+    """What a code is given instead of keys and values, one row per entry, and the way back.
+
+    `side`  before or after the model's rotary embedding, or None: wherever the code wants it
+    """
+
+    @property
+    def side(self) -> Side | None: ...
+
+    def shape(self, geometry: Geometry) -> Geometry:
+        """The geometry of what the code is given.
+
+        Raises   BadArgument where an argument does not fit the head size
+        """
+        ...
+
+    def forward(
+        self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home
+    ) -> tuple[Tensor, Tensor]:
+        """float32 keys [N, D], values [N, Dv] → [N, D'], [N, Dv']."""
+        ...
+
+    def backward(
+        self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home
+    ) -> tuple[Tensor, Tensor]:
+        """The way back; what `forward` gave in full comes back up to rounding, or to its best likeness."""
+        ...
