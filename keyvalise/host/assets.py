@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyvalise.host import retaining
+from keyvalise.host import axes, retaining
 from keyvalise.store import profile
 from keyvalise.store.asset import Asset
 from keyvalise.types.errors import AssetError
@@ -101,9 +101,10 @@ def of(
         path = find(name, model)
         made = profile.read(path)
         _check(path, made, kind, model)
-        if made.kind == retaining.KIND:
-            heads = retaining.fitted(path, made, geometry, len(indices))
-            found[name] = {key: tensor.to(model.device) for key, tensor in heads.items()}
+        if made.kind == retaining.KIND or axes.FIELD in made.header:
+            fit = retaining.fitted if made.kind == retaining.KIND else axes.fitted
+            tensors = fit(path, made, geometry, len(indices))
+            found[name] = {key: tensor.to(model.device) for key, tensor in tensors.items()}
             continue
         found[name] = {
             key: (tensor[list(indices)] if key in ("heads", "layers") else tensor).to(model.device)
