@@ -73,10 +73,11 @@ def layers_behind_the_evaluators_change_nothing() -> None:
     layer = int(heads.sum(1).argmax())
     assert layer < 2, "the tiny profile names a layer with another behind it"
     mark, weight = assets.fingerprint(model), model.model.layers[2].mlp.down_proj.weight
+    as_it_was = weight.detach().clone()  # other tests compare this model's answers bit by bit
     with torch.no_grad():
         weight.mul_(1.5)
         try:
             assert assets.fingerprint(model) == mark
             assert kept("ehpc(window=9) @ 25tok") == before
         finally:
-            weight.div_(1.5)
+            weight.copy_(as_it_was)
