@@ -13,9 +13,31 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keyvalise.api import KVCache, Recipe, answer, detach, parts, recipes, reference, shorten, tasks
+    from keyvalise.api import (
+        KVCache,
+        Recipe,
+        Store,
+        answer,
+        detach,
+        parts,
+        recipes,
+        reference,
+        shorten,
+        tasks,
+    )
 
-__all__ = ["KVCache", "Recipe", "answer", "detach", "parts", "recipes", "reference", "shorten", "tasks"]
+__all__ = [
+    "KVCache",
+    "Recipe",
+    "Store",
+    "answer",
+    "detach",
+    "parts",
+    "recipes",
+    "reference",
+    "shorten",
+    "tasks",
+]
 __version__ = "0.1.0"
 
 # Two public functions bear the name of a room. Python binds a room to the package when it is first imported;

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import heads, protect
+from keyvalise.recipe import tier
 from keyvalise.recipe.river import Bed
 from keyvalise.recipe.stage import Stage
-from keyvalise.store import chosen, layer
+from keyvalise.store import chosen, demoted, layer
 from keyvalise.store.roll import Roll
 from keyvalise.types.data import Env, Memory, Piece, Scores
 
@@ -85,5 +86,8 @@ def carry_out(cut: Cut, due: Due, case: Case, counts: Tensor) -> Memory:
     choice = stage.select.select(env, case.scores, counts, case.guard, entries, case.votes)
     own = layer.owned(cut.memory, stage.act.name)
     choice, own = stage.act.act(env, entries, choice, case.scores, own)
-    memory = layer.owning(cut.memory, stage.act.name, own, rows)
+    memory, code = layer.owning(cut.memory, stage.act.name, own, rows), tier.of(stage)
+    if code is not None:
+        lost = entries.live & ~choice.keep & torch.tensor(rows, device=choice.keep.device)[:, None, None]
+        memory = demoted.demote(memory, cut.roll, lost, cut.bed.env, demoted.Tier(stage.act.name, code))
     return chosen.keep(memory, cut.roll, choice, rows, cut.bed.river.angle)

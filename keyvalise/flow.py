@@ -74,8 +74,9 @@ def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Me
 
     Where nothing was stored before a whole call, the model's own attention gives the output.
     """
-    grown = layer.append(memory, piece, bed.env.geometry.dtype, bed.river.angle)
-    queries = Queries(piece.q, piece.stretch, bed.env.geometry, bed.env.rope, piece.is_prompt)
+    env = bed.env
+    grown = layer.append(memory, piece, env.geometry.dtype, bed.river.angle)
+    queries = Queries(piece.q, piece.stretch, env.geometry, env.rope, piece.is_prompt, scratch=bed.scratch)
     if whole is not None and whole.native is not None and layer.is_unread(memory):
         return grown, replace(
             piece, out=whole.native(), find_lse=lambda: layer.attend_all(grown, queries)[0].lse
@@ -136,5 +137,6 @@ def settle(memory: Memory, due: Due, piece: Piece, bed: Bed, rows: tuple[bool, .
         held = layer.raw_length(memory)
         residual = [n if mine else held for n, mine in zip(residual, rows, strict=True)]
         hurry = [bed.river.is_tight or any(flags[row] for _, flags in due) for row in range(len(residual))]
-        memory = layer.settle(memory, bed.river.code, bed.env, residual, hurry=hurry)
+        todo = layer.Todo(residual, hurry, piece.stretch, bed.scratch)
+        memory = layer.settle(memory, bed.river.code, bed.env, todo)
     return layer.fitted(memory) if due or bed.river.is_tight else memory

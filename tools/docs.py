@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import composition, families, gates, kvpress, results, systems, targets
+from tools import codes, composition, families, gates, kvpress, results, systems, targets
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "transform", "encode")
@@ -69,6 +69,7 @@ PAGES = {
     "systems.md": systems.page,
     "gates.md": gates.page,
     "targets.md": targets.page,
+    "codes.md": codes.page,
     "kvpress.md": kvpress.page,
 }
 README = DOCS.parent / "README.md"

@@ -37,7 +37,7 @@ class CompensateAct:
 
     name: ClassVar[str] = "compensate"
     room: ClassVar[str] = "act"
-    needs: ClassVar[frozenset[str]] = frozenset({"keys", "values"})
+    needs: ClassVar[frozenset[str]] = frozenset({"keys", "values", "lse"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
     changes_keepers: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The command line: `keyvalise demo | generate | bench | recipes | cite | inspect-cache | profile`."""
+"""The command line: `keyvalise demo | generate | bench | recipes | cite | inspect-cache | profile | …`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
 def _call(arguments: list[str]) -> int:
     import typer
 
-    from keyvalise.cli import bench, cite, demo, generate, inspect, profile, recipes  # noqa: F401
+    from keyvalise.cli import bench, calibrate, cite, demo, generate, inspect, pack, profile, recipes, store  # noqa: F401
     from keyvalise.cli.app import app
 
     command = typer.main.get_command(app)

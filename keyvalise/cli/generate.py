@@ -15,20 +15,37 @@ from keyvalise.cli.screen import Screen
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 EXAMPLE = (
     "Example: keyvalise generate --document notes.txt --question 'question : the code of mira tolan is' "
     "--recipe 'snapkv @ 25%'"
 )
 
+Packed = Annotated[
+    str | None,
+    typer.Option(
+        "--cache", help="A file that `keyvalise pack` wrote, in place of documents.", metavar="FILE"
+    ),
+]
+Questions = Annotated[
+    list[str] | None, typer.Option("--question", help="What to ask; repeatable.", metavar="TEXT")
+]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat",
+        help="Ask the questions one after the other in one conversation: answers stay in the cache. "
+        "At a terminal the conversation then goes on until an empty line.",
+    ),
+]
+
 
 @app.command(epilog=EXAMPLE)
 def generate(
     document: options.Documents = None,
-    question: Annotated[
-        list[str] | None, typer.Option("--question", help="What to ask; repeatable.", metavar="TEXT")
-    ] = None,
+    cache: Packed = None,
+    question: Questions = None,
     recipe: options.RecipeText = "full",
     model: options.Model = "reference",
     dtype: options.Dtype = "auto",
@@ -36,21 +53,16 @@ def generate(
     max_new_tokens: options.MaxNewTokens = 32,
     prefill_chunk: options.PrefillChunk = None,
     seed: options.Seed = 0,
-    chat: Annotated[
-        bool,
-        typer.Option(
-            "--chat",
-            help="Ask the questions one after the other in one conversation: answers stay in the cache. "
-            "At a terminal the conversation then goes on until an empty line.",
-        ),
-    ] = False,
+    salt: options.Salt = "",
+    chat: Chat = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Answer questions about documents from a compressed cache.
 
     The documents are read once, as one text in the order given; no question is seen before the compression.
-    Questions are asked independently of each other, unless --chat is given.
+    With --cache they have been read before, by `keyvalise pack`. Questions are asked independently of each
+    other, unless --chat is given.
     """
     screen, asked = Screen(json, quiet), question or []
     is_open = chat and not json and sys.stdin.isatty() and "-" not in (document or [])
@@ -62,14 +74,19 @@ def generate(
 
     # Whatever can be wrong is told before anything slow is loaded.
     Recipe.parse(recipe)
-    text = inputs.documents(document or [])
+    chosen = {"--document": document, "--recipe": recipe != "full", "--dtype": dtype != "auto"}
+    others = {"--prefill-chunk": prefill_chunk, "--seed": seed}
+    text = inputs.documents(document or []) if cache is None else _only(cache, {**chosen, **others})
     from keyvalise.cli.session import Session
 
     with screen.status("reading"):
         loaded = inputs.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()
-        session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
+        if cache is None:
+            session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
+        else:
+            session.open(cache, asked, salt)
         read_s = time.perf_counter() - begin
     answers = []
     found = session.converse(_typed(asked, is_open)) if chat else session.ask(asked)
@@ -82,6 +99,15 @@ def generate(
         screen.document({**facts, "answers": answers})
     screen.remark(bytes_line(facts))
     screen.warn(*facts["notes"])
+
+
+def _only(cache: str, chosen: Mapping[str, object]) -> str:
+    """No text, where a file that can be opened stands for it, and everything that was settled with it."""
+    extra = next((name for name, given in chosen.items() if given), None)
+    if extra is not None:
+        raise InputError(f"{extra} was settled when {cache} was packed; leave it out, or leave out --cache")
+    inputs.packed(cache)
+    return ""
 
 
 def answering(

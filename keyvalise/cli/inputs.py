@@ -17,6 +17,8 @@ from keyvalise.types.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from keyvalise.store.file import Stored
+
 REFERENCE = "reference"
 DTYPES = ("float16", "bfloat16", "float32")
 
@@ -109,6 +111,16 @@ def _document(name: str) -> str:
     if not text:
         raise InputError(f"the document {shown} is empty")
     return text
+
+
+def packed(name: str) -> Stored:
+    """A packed cache, of which nothing but its header has been read.
+
+    Raises   CacheFileError where it cannot be read, is none, or its header is damaged
+    """
+    from keyvalise.store import file
+
+    return file.Stored(file.open_uri(name).source(), f"the cache {name}")
 
 
 def fits(model: Any, n_document: int, n_question: int, n_new: int) -> None:

@@ -1,21 +1,30 @@
-"""`keyvalise inspect-cache`: what a recipe keeps of a document, and where its bytes lie."""
+"""`keyvalise inspect-cache`: what a recipe keeps of a document, and where its bytes lie; or a file does."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
+    from keyvalise.host.ledger import Line
 
 
 @app.command(
     "inspect-cache", epilog="Example: keyvalise inspect-cache --recipe 'adakv @ 25%' --document notes.txt"
 )
 def inspect_cache(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="A file that `keyvalise pack` wrote, in place of a document.", metavar="[FILE]"),
+    ] = None,
     recipe: options.RecipeText = "full",
     document: options.Documents = None,
     model: options.Model = "reference",
@@ -26,10 +35,20 @@ def inspect_cache(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Read a document under a recipe; print bytes per layer and field, and tokens per layer and head."""
+    """Read a document under a recipe; print bytes per layer and field, and tokens per layer and head.
+
+    Of a packed FILE, the same and what its header says; every digest is verified, and no model is needed.
+    """
     from keyvalise.recipe.object import Recipe
 
     screen = Screen(json, quiet)
+    if file is not None:
+        if document or recipe != "full":
+            raise InputError(
+                f"{file} has a document and a recipe of its own; leave out --document and --recipe"
+            )
+        _inspect_file(file, screen)
+        return
     Recipe.parse(recipe)
     text = inputs.documents(document or [])
     from keyvalise.cli.generate import bytes_line
@@ -43,7 +62,7 @@ def inspect_cache(
     if json:
         screen.document({**facts, "kept": kept, "ledger": session.cache.ledger().to_dict()})
         return
-    screen.table(*ledger(session.cache), title="bytes")
+    screen.table(*ledger(session.cache.ledger().lines), title="bytes")
     screen.table(*spread(kept), title="\ntokens per kv head")
     screen.remark("")
     screen.result(bytes_line(facts))
@@ -52,20 +71,44 @@ def inspect_cache(
     screen.warn(*facts["notes"])
 
 
+def _inspect_file(name: str, screen: Screen) -> None:
+    from keyvalise.host import looked
+
+    stored = inputs.packed(name)
+    with screen.status("verifying"):
+        stored.hold()
+        found = looked.at(stored)
+    kept = spans(found.kept)
+    if screen.json:
+        screen.document({**found.facts(), "file": name, "kept": kept, "header": stored.header})
+        return
+    screen.table(["what", "value"], [[what, value] for what, value in found.words()], title=name)
+    screen.table(*ledger(found.lines), title="\nbytes")
+    screen.table(*spread(kept), title="\ntokens per kv head")
+    screen.remark("")
+    screen.result(
+        f"{name}: {found.file_bytes:,} bytes, of which {found.nbytes:,} are tensors; all "
+        f"{len(stored.places)} parts are what was written"
+    )
+
+
 def heads(cache: KVCache) -> list[dict[str, Any]]:
     """Per layer: how many tokens every kv head holds, and the first and last of them."""
+    return spans({layer: cache.kept_positions(layer) for layer in cache.shared.layers})
+
+
+def spans(kept: dict[int, list[list[list[int]]]]) -> list[dict[str, Any]]:
+    """The same of layer → [row][kv head] → ordinals, for the first row."""
     found = []
-    for layer in cache.shared.layers:
-        rows = cache.kept_positions(layer)
+    for layer, rows in kept.items():
         for head, ordinals in enumerate(rows[0] if rows else []):
             ends = {"first": ordinals[0], "last": ordinals[-1]} if ordinals else {"first": None, "last": None}
             found.append({"layer": layer, "head": head, "kept": len(ordinals), **ends})
     return found
 
 
-def ledger(cache: KVCache) -> tuple[list[str], list[list[str]]]:
+def ledger(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """(heads, rows) of bytes per layer and segment kind, one column per field."""
-    lines = cache.ledger().lines
     fields = list(dict.fromkeys(line.field for line in lines))
     table: dict[tuple[int, str], dict[str, int]] = {}
     for line in lines:

@@ -40,6 +40,15 @@ PrefillChunk = Annotated[
     typer.Option("--prefill-chunk", help="Read the document this many tokens at a time.", metavar="N"),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the draws that random recipes make.", metavar="N")]
+Salt = Annotated[
+    str,
+    typer.Option(
+        "--salt",
+        envvar="KEYVALISE_SALT",
+        help="Whose the file is; a file is read under its own salt alone.",
+        metavar="TEXT",
+    ),
+]
 FitWindows = Annotated[
     bool, typer.Option("--fit-windows", help="Let windows take at most a quarter of the budget.")
 ]

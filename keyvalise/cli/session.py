@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from keyvalise.cli import inputs
 from keyvalise.host import answer
 from keyvalise.host.cache import KVCache
 from keyvalise.recipe.object import Recipe
+from keyvalise.types.errors import InputError
 
 
 class Session:
@@ -29,12 +31,34 @@ class Session:
 
     def read(self, text: str, questions: Sequence[str] = (), **options: Any) -> None:
         """Compress the text; the questions are only counted, so that none is refused after the work."""
-        self.laid = answer.prompt(self.model, self.tokenizer, text)
-        self.context = self.laid.document
-        self.questions = {question: self.laid.question(question) for question in questions}
+        self._lay(answer.prompt(self.model, self.tokenizer, text), questions)
+        self._hold(answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options))
+
+    def open(self, uri: str, questions: Sequence[str] = (), salt: str = "") -> None:
+        """Take a packed cache; its document is not read again.
+
+        Raises   InputError where the file does not say of which one text it is; CacheFileError
+        """
+        cache = KVCache.load(uri, self.model, tokenizer=self.tokenizer, salt=salt)
+        tokens = None if cache.origin is None else cache.origin.tokens
+        if tokens is None or len(tokens) != 1:
+            raise InputError(f"{uri} does not hold the tokens of one text; pack it with `keyvalise pack`")
+        ids = torch.tensor(tokens, device=self.model.device)
+        # How questions are laid is the template's business, whatever the document.
+        laid = answer.prompt(self.model, self.tokenizer, "-")
+        self.recipe, self.text = cache.recipe, str(cache.recipe)
+        self.dtype = cache.shared.geometry.dtype
+        self._lay(dataclasses.replace(laid, document=ids), questions)
+        self._hold(cache)
+
+    def _lay(self, laid: answer.Prompt, questions: Sequence[str]) -> None:
+        self.laid, self.context = laid, laid.document
+        self.questions = {question: laid.question(question) for question in questions}
         longest = max(map(len, self.questions.values()), default=0)
         inputs.fits(self.model, self.context.shape[1], longest, self.max_new_tokens if questions else 0)
-        self.cache = answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options)
+
+    def _hold(self, cache: KVCache) -> None:
+        self.cache = cache
         self.nbytes, self.seen = self.cache.nbytes, self.cache.seen
         ledger = self.cache.ledger()
         self.notes, self.knobs = ledger.notes, ledger.knobs

@@ -1,6 +1,7 @@
 """Assets for a model: found by file or by name, checked against its shapes, cut to its handled layers.
 
-An asset that is kept for a model lies under the model's fingerprint, in the package or in the user's folder.
+An asset that is kept for a model lies under the model's fingerprint, in the package or in the user's folder;
+what serves all models lies in the package.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from keyvalise.host import axes, retaining
+from keyvalise.host import axes, hashes, purpose, retaining
 from keyvalise.store import profile
 from keyvalise.store.asset import Asset
 from keyvalise.types.errors import AssetError
 from keyvalise.types.geometry import Geometry
 
 SHIPPED = Path(__file__).parents[1] / "assets"
+UNIVERSAL = "universal"
+"""The shipped folder of what serves all models."""
+
 VARIABLE = "KEYVALISE_HOME"
 """Environment variable: the user's folder, ~/.cache/keyvalise by default."""
 
@@ -35,6 +39,9 @@ WAYS = {
     "prefix": "measure one with `python -m keyvalise.train.calibrate prefix`",
 }
 """How an asset of a name is made, where it is made in another way."""
+
+CALIBRATED = ("product", "residual", "commuting", "basis", "lean", "predictors")
+"""Kinds of assets that one command makes for every recipe."""
 
 SAMPLES = 64
 """Numbers of every weight whose signs go into a fingerprint."""
@@ -65,21 +72,33 @@ def folders(model: Any) -> tuple[Path, Path]:
     return home() / mark, SHIPPED / mark
 
 
-def find(name: str, model: Any) -> Path:
-    """The file of an asset: one that is kept for this model under a plain name, or a path as it is.
+def find(name: str, model: Any, kind: str | None = None) -> Path:
+    """The file of an asset: one that is kept for this or any model under a plain name, or a path as it is;
+    with @ and digits of its content's hash behind, that very content.
 
-    Raises   AssetError where there is none, with the way to make one
+    Raises   AssetError where there is none, with the way to make one of this kind
     """
+    base, digits = hashes.split(name)
     kept = folders(model)
-    for folder in kept if name.isidentifier() else ():
-        if (folder / f"{name}.safetensors").is_file():
-            return folder / f"{name}.safetensors"
-    if name and Path(name).expanduser().is_file():
-        return Path(name).expanduser()
-    known = sorted({path.stem for folder in kept for path in folder.glob("*.safetensors")})
+    known = sorted({path for folder in kept for path in folder.glob("*.safetensors")})
+    places = [folder / f"{base}.safetensors" for folder in (*kept, SHIPPED / UNIVERSAL)]
+    places = [*(places if base.isidentifier() else ()), Path(base).expanduser()]
+    if digits:
+        found = hashes.first((*places, *known), digits)
+    else:
+        found = next((path for path in places if base and path.is_file()), None)
+    if found is not None:
+        return found
+    way = WAYS.get(base, purpose.CALIBRATE if kind in CALIBRATED else WAY)
+    lies = next((path for path in places if digits and base and path.is_file()), None)
+    if lies is not None:
+        raise AssetError(
+            f"the content of the asset {lies} hashes to {hashes.of(lies)[: hashes.DIGITS]}, the recipe names "
+            f"{name!r}; name what there is, or put the file there that is meant"
+        )
     raise AssetError(
-        f"no asset {name!r} for this {type(model).__name__}; kept for it: {', '.join(known) or 'none'}; "
-        f"{WAYS.get(name, WAY)}, or name a file"
+        f"no asset {name!r} for this {type(model).__name__}; "
+        f"kept for it: {', '.join(sorted({path.stem for path in known})) or 'none'}; {way}, or name a file"
     )
 
 
@@ -89,18 +108,23 @@ def of(
     geometry: Geometry,
     indices: tuple[int, ...],
     n_layers: int,
+    *,
+    purposes: Sequence[purpose.Purpose] = (),
 ) -> dict[str, Mapping[str, Tensor]]:
     """name → tensors of every asset, on the model's device, layers first and only the handled ones.
 
-    wanted   (name, kind); kind None: any
+    wanted   (name, kind); kind None: any;  purposes: what trained ones are wanted for
 
     Raises   AssetError where one is missing, damaged, of another kind, or of another shape than the model
     """
     found: dict[str, Mapping[str, Tensor]] = {}
     for name, kind in wanted:
-        path = find(name, model)
+        path = find(name, model, kind)
         made = profile.read(path)
         _check(path, made, kind, model)
+        is_universal = path.parent.name == UNIVERSAL
+        for mine in (one for one in purposes if one.name == name and not is_universal):
+            mine.check(made, path)
         if made.kind == retaining.KIND or axes.FIELD in made.header:
             fit = retaining.fitted if made.kind == retaining.KIND else axes.fitted
             tensors = fit(path, made, geometry, len(indices))

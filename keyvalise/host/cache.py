@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
-from keyvalise.host import attention, dense, hooks, ledger, taps
+from keyvalise.host import attention, dense, exchange, frozen, hooks, ledger, taps, thawed
 from keyvalise.host import model as models
 from keyvalise.host.dense import DenseLayer
 from keyvalise.host.handle import KVLayer
@@ -20,9 +22,10 @@ from keyvalise.host.layer import MemoryLayer
 from keyvalise.host.shared import Shared
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
+from keyvalise.store import file
 from keyvalise.store import layer as store
-from keyvalise.store.roll import Roll
 from keyvalise.types.errors import InputError, UnsupportedModel
+from keyvalise.types.scratch import Scratch
 
 
 class KVCache(Cache):
@@ -36,6 +39,9 @@ class KVCache(Cache):
     Raises   RecipeError where the recipe cannot be built; UnsupportedModel where the model cannot serve it;
              AssetError where a profile or trained part is missing or another model's
     """
+
+    origin: thawed.Origin | None = None
+    """What the file says that the cache was read from."""
 
     def __init__(
         self,
@@ -149,29 +155,114 @@ class KVCache(Cache):
         """
         made = KVCache(model, recipe)
         compose(made.recipe, made.shared.geometry, frozenset({"keys", "values"}))
-        for index, layer in enumerate(cache.layers):
-            own = made.shared.layers.get(index)
-            if own is None:
-                made.layers[index] = copy.deepcopy(layer)
-            elif layer.is_initialized and layer.get_seq_length():
-                own.take_over(layer.keys, layer.values)
+        exchange.take_dynamic(made, cache)
+        return made
+
+    def to_dynamic(self, attention_mask: Tensor | None = None) -> DynamicCache:
+        """The same content as transformers' own cache, codes as what they stand for; nothing is shared.
+
+        attention_mask   [B, columns], says where the tokens of padded rows stand
+
+        Raises   HostError where tokens were dropped or weighted; InputError for padded rows without a mask
+        """
+        return exchange.to_dynamic(self, attention_mask)
+
+    @staticmethod
+    def from_kept(
+        model: Any,
+        keys: Sequence[exchange.Kept],
+        values: Sequence[exchange.Kept],
+        positions: Sequence[exchange.Kept],
+        *,
+        seen: int | Sequence[int],
+        recipe: str | Recipe = "full",
+    ) -> KVCache:
+        """A KVCache of what another tool has kept; it goes on as if the rest had been masked out ever since.
+
+        keys, values   per layer [B, H, T, D], or [row][kv head] → [T, D]; rotated as the model left them
+        positions      likewise without D: every entry's place among the row's tokens, −1 for none
+        seen           tokens that every row had seen;  recipe: acts from the next call on
+
+        Raises   InputError where something does not fit together or to the model
+        """
+        made = KVCache(model, recipe)
+        exchange.take_kept(made, keys, values, positions, seen)
+        return made
+
+    def save(
+        self,
+        uri: str | os.PathLike[str],
+        *,
+        tokenizer: Any = None,
+        tokens: frozen.Tokens | None = None,
+        salt: str = "",
+        edits: Sequence[str] = (),
+    ) -> None:
+        """Publish the cache as one whole file, or leave what was there; what was drafted last stays.
+
+        uri      a path, or file:///path;  tokens: ids that every row has seen, for whoever reads the file
+        tokenizer, salt, edits   must be the same when the cache is loaded
+
+        Raises   CacheFileError where it cannot be written or the model has changed meanwhile
+        """
+        header, parts = frozen.described(self, tokenizer=tokenizer, tokens=tokens, salt=salt, edits=edits)
+        file.open_uri(uri).publish(file.chunks(header, parts))
+
+    @staticmethod
+    def load(
+        uri: str | os.PathLike[str],
+        model: Any,
+        *,
+        tokenizer: Any = None,
+        salt: str = "",
+        edits: Sequence[str] = (),
+        lazy: bool = False,
+    ) -> KVCache:
+        """The cache that was saved, for the model it was made for.
+
+        lazy   read and verify every layer when it is first touched, in the forward at the latest
+
+        Raises   CacheFileError: Damaged, OtherModel or FutureVersion, with what differs
+        """
+        stored = file.Stored(file.open_uri(uri).source(), f"the cache {os.fspath(uri)}")
+        return KVCache.of_stored(stored, model, tokenizer=tokenizer, salt=salt, edits=edits, lazy=lazy)
+
+    @staticmethod
+    def of_stored(
+        stored: file.Stored,
+        model: Any,
+        *,
+        tokenizer: Any = None,
+        salt: str | None = None,
+        edits: Sequence[str] | None = None,
+        lazy: bool = False,
+    ) -> KVCache:
+        """The cache in a file that has been opened; salt and edits are not compared where they are None."""
+        if not lazy:
+            stored.hold()
+        origin = thawed.check(stored, model, tokenizer, salt, edits)
+        made = KVCache(model, **thawed.settings(stored))
+        thawed.fill(made, stored, lazy)
+        made.origin = origin
         return made
 
     def kept_positions(self, layer: int) -> list[list[list[int]]]:
-        """[row][kv head] → ordinals of the stored entries of a handled layer, ascending."""
+        """[row][kv head] → ordinals of the stored entries of a handled layer, ascending, however they
+        are written.
+        """
         if layer not in self.shared.layers:
             raise InputError(f"layer {layer} is not handled; handled layers: {sorted(self.shared.layers)}")
         self.settle()
         memory = self.shared.layers[layer].memory
         if memory is None or store.is_unread(memory):
             return []
-        ordinals = Roll.of(memory).entries.ordinals
-        return [[[o for o in head if o >= 0] for head in row] for row in ordinals.tolist()]
+        return store.positions(memory)
 
     def fork(self) -> KVCache:
         """A second cache with the same content; storages are shared until one of the two writes."""
         twin = copy.copy(self)
         twin.shared = copy.copy(self.shared)
+        twin.shared.scratch = Scratch()
         self.shared.is_forked = twin.shared.is_forked = True
         twin.shared.kin.add(twin)
         twin.layers = [self._forked(twin.shared, layer) for layer in self.layers]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from keyvalise import flow
 from keyvalise.confluence import Parked
+from keyvalise.host import unread
 from keyvalise.recipe.river import Bed
 from keyvalise.store import layer as store
 from keyvalise.store.roll import Roll
@@ -65,7 +67,7 @@ class MemoryLayer(CacheLayerMixin):
     def __init__(self, shared: Shared, index: int):
         CacheLayerMixin.__init__(self)
         self.shared, self.index = shared, index
-        self.memory: Memory | None = None
+        self.memory = None
         self.river: LayerRiver | None = None
         self.env: Env | None = None
         self.columns = 0
@@ -74,6 +76,8 @@ class MemoryLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.is_initialized = True
+
+    memory = cached_property(unread.read)
 
     def begin(self, memory: Memory, env: Env, river: LayerRiver) -> None:
         """Take the place and the rules of this layer, which the first call shows."""
@@ -93,7 +97,8 @@ class MemoryLayer(CacheLayerMixin):
                 f"call cache.span({missing[0]!r}, start, end) before the text comes"
             )
         spans = self.marked(stretch) if self.shared.spans else {}
-        return Bed(self.river, replace(self.env, spans=spans) if spans else self.env)
+        env = replace(self.env, spans=spans) if spans else self.env
+        return Bed(self.river, env, self.shared.scratch)
 
     def marked(self, stretch: Stretch | None = None) -> dict[str, tuple[tuple[int, int], ...]]:
         """The spans of every row, turned from columns into ordinals; `stretch` as for a bed."""
@@ -130,6 +135,7 @@ class MemoryLayer(CacheLayerMixin):
     def act_late(self, memory: Memory, call: Call) -> None:
         """Let the stages of a call act on a memory that holds it whole."""
         self.memory, parked = flow.late(memory, call, self.bed())
+        self.shared.done(self.index)
         if parked:
             self.shared.park(self.index, Parked(self.memory, call.piece, parked, self.bed()))
 
@@ -161,6 +167,7 @@ class MemoryLayer(CacheLayerMixin):
             out = passed.out if awaits_end else None
             self.draft = Draft(self.memory, self.columns, replace(call, native=None), values, out)
         self.memory = passed.memory
+        self.shared.done(self.index)
         self.columns += call.piece.stretch.width
         if passed.parked:
             parked = Parked(passed.memory, passed.values[-1][1], passed.parked, self.bed())
@@ -262,8 +269,11 @@ class MemoryLayer(CacheLayerMixin):
         before = draft.before if self.shared.is_forked else store.reclaimed(draft.before)
         assert draft.out is not None
         out = draft.out[:, :, :accepted]
-        call = Call(replace(piece, out=None, find_lse=None), spans, lambda: out)
-        return flow.advance(before, call, self.bed()).memory
+        call = replace(draft.call, piece=replace(piece, out=None, find_lse=None), spans=spans, careful=None)
+        call = replace(call, native=lambda: out)
+        memory = flow.advance(before, call, self.bed()).memory
+        self.shared.done(self.index)
+        return memory
 
     def activate_past_recording(self) -> None:
         self.shared.is_drafting = True

@@ -77,6 +77,16 @@ def attention_modules(model: Any) -> list[torch.nn.Module]:
     return [module for module in found if re.search(r"(past\w*|cache)\.update\(", _forward(module))]
 
 
+def device_of(model: Any, layer: int) -> torch.device:
+    """Where a layer computes."""
+    for module in model.modules():
+        weight = next(module.parameters(), None) if getattr(module, "layer_idx", None) == layer else None
+        if weight is not None and not weight.is_meta:
+            return weight.device
+    device: torch.device = model.device
+    return device
+
+
 def rope_of(model: Any, geometry: Geometry, layer: int) -> Rope | None:
     """Rotary data of one layer, or None where the model has no rotary positions.
 

@@ -13,7 +13,7 @@ from torch._C._dynamo.eval_frame import get_eval_frame_callback
 
 from keyvalise import confluence
 from keyvalise.confluence import Parked
-from keyvalise.host import assets
+from keyvalise.host import assets, purpose, weights
 from keyvalise.host import model as models
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
@@ -22,6 +22,7 @@ from keyvalise.types.data import Env, Memory, Stretch
 from keyvalise.types.errors import HostError, TornForward
 from keyvalise.types.geometry import Geometry, Rope
 from keyvalise.types.part import HOST_GIVES, TAPS
+from keyvalise.types.scratch import Scratch
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
@@ -39,9 +40,10 @@ class Shared:
     taps      of the call that is going on;  states: of all calls of the prompt so far
     lend      changes the rivers of layers before they begin, for measuring
     watch     is shown every layer's number, queries and memory after every call, for inspection
-    waiting   layers whose stages look at all layers
+    waiting   layers whose stages look at all layers;  scratch: what a layer leaves for the next
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
               to see
+    model     weak, with a glance at its weights when the cache was made, for whoever stores the cache
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class Shared:
     taps: dict[str, Tensor] = field(default_factory=dict)
     states: dict[str, Tensor] = field(default_factory=dict)
     waiting: dict[int, Parked] = field(default_factory=dict)
+    scratch: Scratch = field(default_factory=Scratch)
     prompt_columns: int | None = None
     is_drafting: bool = False
     lend: Callable[[LayerRiver], LayerRiver] | None = None
@@ -64,6 +67,8 @@ class Shared:
     is_forked: bool = False
     stretch: Stretch | None = None
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    model: Callable[[], Any] = lambda: None
+    glance: int = 0
     kin: weakref.WeakSet[KVCache] = field(default_factory=weakref.WeakSet)
     layers: weakref.WeakValueDictionary[int, MemoryLayer] = field(default_factory=weakref.WeakValueDictionary)
 
@@ -78,11 +83,13 @@ class Shared:
             models.text_config(model), dtype or model.dtype, max(len(indices), 1), is_latent=seam == "latent"
         )
         shared = Shared(recipe, geometry, {}, seam, model.dtype, first=min(indices, default=0))
+        shared.model, shared.glance = weakref.ref(model), weights.glance(model)
         if recipe.needs_rope:
             shared.ropes = {index: models.rope_of(model, geometry, index) for index in indices}
         if recipe.weights:
             shared.weights = {i: models.weights_of(model, i, recipe.weights, geometry) for i in indices}
-        shared.fixed = assets.of(recipe.assets, model, geometry, indices, len(layers))
+        wanted = purpose.of(recipe)
+        shared.fixed = assets.of(recipe.assets, model, geometry, indices, len(layers), purposes=wanted)
         return shared
 
     def gives(self) -> frozenset[str]:
@@ -102,15 +109,24 @@ class Shared:
         """
         if torch.compiler.is_compiling() or is_compiled():
             raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
-        if index != self.first:
-            return
-        self.waiting.clear()
+        if index == self.first:
+            self.waiting.clear()
+            self.scratch.clear()
+            self.check_whole()
+
+    def check_whole(self) -> None:
+        """Raise TornForward where an earlier call stopped between two layers."""
         columns = {layer.columns for layer in self.layers.values()}
-        if len(columns) > 1:
+        if len(columns) > 1 or self.waiting:
             raise TornForward(
                 f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} "
                 "tokens; make a new cache"
             )
+
+    def done(self, index: int) -> None:
+        """Called when a layer has taken a call in: behind the last one nobody asks what layers have left."""
+        if index == max(self.layers):
+            self.scratch.clear()
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -144,14 +160,22 @@ class Shared:
             scale=float(scaling if scaling is not None else query.shape[3] ** -0.5),
             softcap=None if softcap is None else float(softcap),
         )
+        return self.around(index, geometry, query.device)
+
+    def around(self, index: int, geometry: Geometry, device: torch.device) -> tuple[Env, LayerRiver]:
+        """The surroundings of one layer of these shapes."""
         number = list(self.layers).index(index)
         river = compose(self.recipe, geometry, self.gives()).at(number)
         river = river if self.lend is None else self.lend(river)
         rope = self.ropes.get(index)
         if rope is not None:
-            rope = replace(rope, frequencies=rope.frequencies.to(query.device))
+            rope = replace(rope, frequencies=rope.frequencies.to(device))
         own = self.weights.get(index, {})
         return Env(number, geometry, rope, self.seed, fixed=self.fixed, weights=own), river
+
+    def device(self, index: int) -> torch.device:
+        """Where a layer of the model computes."""
+        return models.device_of(self.model(), index)
 
     def is_prompt(self, columns: int, width: int) -> bool:
         """Whether a call that begins behind `columns` belongs to a prompt."""

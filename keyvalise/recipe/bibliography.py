@@ -191,6 +191,21 @@ PAPERS: Mapping[str, Paper] = {
         2024,
         "2402.02750",
     ),
+    "son2025nsnquant": Paper(
+        "Son, Donghyun and Choi, Euntae and Yoo, Sungjoo",
+        "{NSNQuant}: A Double Normalization Approach for Calibration-Free Low-Bit Vector Quantization of "
+        "{KV} Cache",
+        2025,
+        "2505.18231",
+    ),
+    "li2025commvq": Paper(
+        "Li, Junyan and Zhang, Yang and Hassan, Muhammad Yusuf and Chafekar, Talha and Cai, Tianle "
+        "and Ren, Zhile and Guo, Pengsheng and Karimzadeh, Foroozan and Reed, Colorado and Wang, Chong "
+        "and Gan, Chuang",
+        "{CommVQ}: Commutative Vector Quantization for {KV} Cache Compression",
+        2025,
+        "2506.18879",
+    ),
     "han2025balancekv": Paper(
         "Han, Insu and Kapralov, Michael and Kochetkova, Ekaterina and Sheth, Kshiteej and Zandieh, Amir",
         "Streaming Attention Approximation via Discrepancy Theory",
@@ -217,12 +232,64 @@ PAPERS: Mapping[str, Paper] = {
         2024,
         "2407.18121",
     ),
+    "shutova2025aquakv": Paper(
+        "Shutova, Alina and Malinovskii, Vladimir and Egiazarian, Vage and Kuznedelev, Denis and "
+        "Mazur, Denis and Surkov, Nikita and Ermakov, Ivan and Alistarh, Dan",
+        "Cache Me If You Must: Adaptive Key-Value Quantization for Large Language Models",
+        2025,
+        "2501.19392",
+    ),
+    "yang2024mikv": Paper(
+        "Yang, June Yong and Kim, Byeongwook and Bae, Jeongin and Kwon, Beomseok and Park, Gunho and "
+        "Yang, Eunho and Kwon, Se Jung and Lee, Dongsoo",
+        "No Token Left Behind: Reliable {KV} Cache Compression via Importance-Aware Mixed Precision "
+        "Quantization",
+        2024,
+        "2402.18096",
+    ),
     "zhang2024cam": Paper(
         "Zhang, Yuxin and Du, Yuxuan and Luo, Gen and Zhong, Yunshan and Zhang, Zhenyu and Liu, Shiwei "
         "and Ji, Rongrong",
         "{CaM}: Cache Merging for Memory-efficient {LLMs} Inference",
         2024,
         venue="PMLR 235",
+    ),
+    "badri2023hqq": Paper(
+        "Badri, Hicham and Shaji, Appu",
+        "Half-Quadratic Quantization of Large Machine Learning Models",
+        2023,
+        venue="mobiusml.github.io/hqq_blog",
+    ),
+    "aguerrebere2023lvq": Paper(
+        "Aguerrebere, Cecilia and Bhati, Ishwar and Hildebrand, Mark and Tepper, Mariano and Willke, Ted",
+        "Similarity search in the blink of an eye with compressed indices",
+        2023,
+        "2304.04759",
+    ),
+    "tepper2023leanvec": Paper(
+        "Tepper, Mariano and Bhati, Ishwar Singh and Aguerrebere, Cecilia and Hildebrand, Mark "
+        "and Willke, Ted",
+        "{LeanVec}: Searching vectors faster by making them fit",
+        2023,
+        "2312.16335",
+    ),
+    "jegou2011pq": Paper(
+        "J{\\'e}gou, Herv{\\'e} and Douze, Matthijs and Schmid, Cordelia",
+        "Product Quantization for Nearest Neighbor Search",
+        2011,
+        venue="IEEE TPAMI 33(1)",
+    ),
+    "juang1982rq": Paper(
+        "Juang, Biing-Hwang and Gray, Jr., A. H.",
+        "Multiple stage vector quantization for speech coding",
+        1982,
+        venue="ICASSP",
+    ),
+    "babenko2014aq": Paper(
+        "Babenko, Artem and Lempitsky, Victor",
+        "Additive Quantization for Extreme Vector Compression",
+        2014,
+        venue="CVPR",
     ),
 }
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from keyvalise.recipe import tier
 from keyvalise.recipe.stage import Stage, observers
-from keyvalise.types.code import Encode, Fitted
+from keyvalise.types.code import Code, Fitted
 from keyvalise.types.errors import ImpossibleBudget
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Act, Observer
@@ -44,15 +45,17 @@ class Cost:
 
     acts                      what they remember of losers stays, whichever stage decides
     raw_entry, coded_entry    a kept entry with its metadata, parameters that a group shares left out
+    lost_entry                of one that lost, where losers are kept
     fixed_bytes               what does not depend on how much is kept, once the prompt is over
     prompt_entry, prompt_bytes    what comes to an entry and to the fixed bytes while the prompt is not over
     """
 
     geometry: Geometry
-    code: Encode | None
+    code: Code | None
     acts: tuple[Act, ...]
     raw_entry: int
     coded_entry: int
+    lost_entry: int
     fixed_bytes: int
     prompt_entry: int
     prompt_bytes: int
@@ -84,6 +87,7 @@ class Cost:
         coded = kept - raw
         total = self.fixed_bytes + raw * self.raw_entry + coded * self.coded_entry
         total += sum(act.cost(self.geometry, kept if seen is None else seen, kept) for act in self.acts)
+        total += self.lost_entry * (max(seen - kept, 0) if seen is not None else 0)
         if in_prompt:
             total += self.prompt_bytes + kept * self.prompt_entry
         if coded and self.shared:
@@ -133,20 +137,36 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
     n_heads, extra = geometry.n_kv_heads, INDEX_BYTES * (bool(stages) + is_weighted) + _column_bytes(always)
     coded, home = 0.0, 0
     if code is not None:
-        home = code.home_bytes(geometry) if isinstance(code, Fitted) else 0
+        home = _home_bytes(code, geometry)
         coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group
     bounds = 0 if all(s.allocate.is_uniform for s in stages) else INDEX_BYTES * (n_heads + 1)
+    lost = 0
+    if stage is not None:
+        lost = _lost_bytes(stage, geometry) + INDEX_BYTES * is_weighted
+        home += _home_bytes(tier.of(stage), geometry)
     acts = {} if stage is None else {act.name: act for act in (*(s.act for s in stages), stage.act)}
     return Cost(
         geometry,
         code,
         tuple(acts.values()),
         raw_entry=n_heads * (geometry.entry_bytes + extra),
-        coded_entry=n_heads * (round(coded) + extra),
+        coded_entry=round(n_heads * coded) + n_heads * extra,
+        lost_entry=n_heads * lost,
         fixed_bytes=bounds + _stat_bytes(always, geometry) + n_heads * home,
         prompt_entry=n_heads * _column_bytes(in_prompt),
         prompt_bytes=_stat_bytes(in_prompt, geometry),
     )
+
+
+def _home_bytes(code: Code | None, geometry: Geometry) -> int:
+    """Parameters that a head's first entries are written with, and all others."""
+    return code.home_bytes(geometry) if isinstance(code, Fitted) else 0
+
+
+def _lost_bytes(stage: Stage, geometry: Geometry) -> int:
+    """Of an entry that lost: nothing where it is forgotten, else its code and its ordinal."""
+    code = tier.of(stage)
+    return 0 if code is None else math.ceil(code.bytes_per_entry(geometry)) + INDEX_BYTES
 
 
 def _column_bytes(found: tuple[Observer, ...]) -> int:
@@ -223,6 +243,14 @@ def least_share(cost: Cost) -> float:
     return 100 * per_token / cost.geometry.token_bytes
 
 
+def least_share_of(cost: Cost) -> float:
+    """The share of the full cache, in percent, that a stage needs for every further token of a long context,
+    however few it keeps.
+    """
+    least = cost.bytes(1, cost.raw(1, 0), seen=2 * LONG) - cost.bytes(1, cost.raw(1, 0), seen=LONG)
+    return 100 * least / LONG / cost.geometry.token_bytes
+
+
 def least_bytes(cost: Cost, tokens: int, layers: Layers) -> int:
     """Bytes that a stage over these layers needs to hold `tokens` entries per kv head."""
     return cost.bytes(tokens, cost.raw(tokens, 0)) * n_in(layers, cost.geometry)
@@ -251,7 +279,7 @@ def _held_in(recipe: Recipe, geometry: Geometry, layer: int, n: int) -> int:
     kept = min(plan.tokens, n)
     if kept == n and cost.code is None:
         return n * geometry.token_bytes + cost.fixed_bytes
-    return cost.bytes(kept, cost.raw(kept, plan.residual))
+    return cost.bytes(kept, cost.raw(kept, plan.residual), seen=n)
 
 
 def _mebibytes(n_bytes: int) -> str:

@@ -64,18 +64,30 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "act": {
         "cam": "keyvalise.act.cam.CamAct",
         "compensate": "keyvalise.act.compensate.CompensateAct",
+        "demote": "keyvalise.act.demote.DemoteAct",
         "drop": "keyvalise.act.drop.DropAct",
         "merge": "keyvalise.act.merge.MergeAct",
     },
     "transform": {
         "center": "keyvalise.transform.center.CenterTransform",
         "hadamard": "keyvalise.transform.hadamard.HadamardTransform",
+        "lean": "keyvalise.transform.lean.LeanTransform",
+        "svd": "keyvalise.transform.svd.SvdTransform",
     },
     "encode": {
+        "commvq": "keyvalise.encode.commvq.CommvqEncode",
+        "aquakv": "keyvalise.encode.aqua.AquaEncode",
+        "fp16": "keyvalise.encode.plain.Fp16Encode",
+        "fp8": "keyvalise.encode.narrow.Fp8Encode",
+        "hqq": "keyvalise.encode.hqq.HqqEncode",
         "int2": "keyvalise.encode.grouped.Int2Encode",
         "int4": "keyvalise.encode.grouped.Int4Encode",
         "int8": "keyvalise.encode.grouped.Int8Encode",
         "kivi": "keyvalise.encode.kivi.KiviEncode",
+        "nsnquant": "keyvalise.encode.nsn.NsnEncode",
+        "pq": "keyvalise.encode.product.PqEncode",
+        "rq": "keyvalise.encode.residual.RqEncode",
+        "vector": "keyvalise.encode.vector.VectorEncode",
     },
 }
 """room → name → dotted path of the class."""
@@ -116,10 +128,20 @@ RECIPES = (
     "ems",
     "elastic",
     "cam",
+    "mikv",
     "kivi",
+    "nsnquant",
+    "commvq",
+    "aquakv",
     "int8",
     "int4",
     "int2",
+    "hqq",
+    "lvq",
+    "leanvec",
+    "lowrank",
+    "pq",
+    "rq",
 )
 """Names of the modules in `keyvalise.recipes`, in the order in which they are listed."""
 

@@ -10,14 +10,15 @@ import math
 from typing import Any
 
 from keyvalise.recipe import bytes as sizes
-from keyvalise.recipe import catalogue, words
+from keyvalise.recipe import catalogue, tier, words
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.river import River
 from keyvalise.recipe.stage import Stage
 from keyvalise.recipe.turned import parts_of
+from keyvalise.types.code import Chained
 from keyvalise.types.errors import ImpossibleBudget, RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.quantity import Budget, Layers, Share, plain
+from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers, Share, plain
 
 
 def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
@@ -28,15 +29,19 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
     for part in recipe.parts:
         words.check(part)
         words.check_order(part)
-    have = gives | {"sets:layer"}
+    have = gives | {"sets:layer", "sets:model"}
     for stage in recipe.stages:
         _check_layers(stage.layers, geometry)
         have = _after(stage, have - {"layers:alike"} | _alike(recipe, stage, geometry))
+        _check_weights(stage, have)
+        _check_tier(recipe, stage, have, geometry)
         _check_stage_budget(recipe, stage, geometry)
     _check_again(recipe, have)
     if recipe.code is not None:
         for part in parts_of(recipe.code):
             _meet(part, have)
+        if isinstance(recipe.code, Chained) and recipe.code_layers != ALL_LAYERS:
+            raise RecipeError(f"{recipe.code.name} needs all layers: each builds on the one below")
         recipe.code.check(geometry)
         _check_layers(recipe.code_layers, geometry)
     _check_positions(recipe, have)
@@ -52,8 +57,42 @@ def _after(stage: Stage, have: frozenset[str]) -> frozenset[str]:
         _meet(part, met)
         met = (met | part.gives) - part.takes
         sets = (sets or "sets:layer" in part.gives) and "sets:layer" not in part.takes
-    kept = frozenset(need for need in met if not need.startswith("scores:"))
-    return kept | {"sets:layer"} if sets else kept - {"sets:layer"}
+    kept = frozenset(need for need in met if not need.startswith(("scores:", "sets:")))
+    if "sets:model" in have and _is_alike_everywhere(stage):
+        kept |= {"sets:model"}
+    return kept | {"sets:layer"} if sets or "sets:model" in kept else kept
+
+
+def _is_alike_everywhere(stage: Stage) -> bool:
+    """Whether all heads of all layers keep the same tokens, and nothing is asked of what they hold."""
+    is_plain = stage.allocate.is_uniform and stage.select.name == "top" and not stage.act.needs
+    is_whole = stage.layers == ALL_LAYERS and not stage.rescorers
+    return is_plain and is_whole and "sets:model" in stage.score.gives
+
+
+def _check_weights(stage: Stage, have: frozenset[str]) -> None:
+    """Entries can only weigh more than one where the attention is ours."""
+    weighing = [part.name for part in (stage.select, stage.act) if "logw" in part.gives]
+    if weighing and "lse" not in have:
+        raise UnmetNeed(
+            f"{weighing[0]} lets entries weigh more than one, and this model computes attention by itself"
+        )
+
+
+def _check_tier(recipe: Recipe, stage: Stage, have: frozenset[str], geometry: Geometry) -> None:
+    code = tier.of(stage)
+    if code is None:
+        return
+    for part in parts_of(code):
+        _meet(part, have)
+    code.check(geometry)
+    cost = sizes.cost_of(recipe, stage, geometry)
+    kept = cost.raw_entry if cost.code is None else cost.coded_entry
+    if cost.lost_entry >= kept:
+        raise RecipeError(
+            f"{words.written(stage.act)} needs a smaller code for losers: they take "
+            f"{cost.lost_entry // geometry.n_kv_heads} bytes, keepers {kept // geometry.n_kv_heads}"
+        )
 
 
 def _alike(recipe: Recipe, stage: Stage, geometry: Geometry) -> frozenset[str]:
@@ -107,6 +146,8 @@ def _check_positions(recipe: Recipe, have: frozenset[str]) -> None:
         raise UnmetNeed(
             "positions=slot needs rope:static: the model's rotary angles must not change with length"
         )
+    if any(tier.of(stage) is not None for stage in recipe.stages):
+        raise UnmetNeed("positions=slot needs all entries in one line, and demote keeps losers apart")
     if recipe.code is not None:
         raise UnmetNeed(
             f"positions=slot needs raw keys, and {recipe.code.name} writes codes; leave the code out"
@@ -129,6 +170,12 @@ def _check_stage_budget(recipe: Recipe, stage: Stage, geometry: Geometry) -> Non
             f"{words.written(act)} protects {plain(sum(shares))}% of what it keeps; at most 100%"
         )
     if budget.unit == "%":
+        least = sizes.least_share_of(sizes.cost_of(recipe, stage, geometry))
+        if budget.amount < least:
+            raise ImpossibleBudget(
+                f"{words.written(act)} keeps what it does not choose, which needs at least "
+                f"{plain(-(-least * 10 // 1) / 10)}% of the full cache, got {budget}"
+            )
         return
     if sum(shares) == 100 and any(isinstance(amount, int) and amount for amount in (act.sinks, act.recent)):
         raise ImpossibleBudget(f"{words.written(act)} protects more than it keeps, whatever the budget")

@@ -11,6 +11,7 @@ from typing import Any
 from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.stage import Fields, Stage
 from keyvalise.recipe.turned import Turned
+from keyvalise.types.code import Chained
 from keyvalise.types.errors import RecipeError, UnknownName
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import Every, When
@@ -167,5 +168,11 @@ class Draft:
             raise RecipeError(
                 f"{first} changes what a code is given, and there is no code; write one behind it, such as "
                 f"{first} > int4"
+            )
+        if isinstance(self.code, Chained):
+            name = words.written(self.code)
+            raise RecipeError(
+                f"{self.transforms[0].name} needs a code that writes every head by itself, and {name} writes "
+                "all heads together"
             )
         return Turned(tuple(self.transforms), self.code)

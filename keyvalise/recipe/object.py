@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from keyvalise.recipe import bytes as sizes
-from keyvalise.recipe import cite, explain, json
+from keyvalise.recipe import cite, explain, json, tier
 from keyvalise.recipe import text as texts
 from keyvalise.recipe.stage import Stage
 from keyvalise.recipe.turned import parts_of
 from keyvalise.types.argument import assets as part_assets
-from keyvalise.types.code import Encode
+from keyvalise.types.code import Code
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import TAPS
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
@@ -35,7 +35,7 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...] = ()
-    code: Encode | None = None
+    code: Code | None = None
     code_layers: Layers = ALL_LAYERS
     budget: Budget | None = None
     name: str | None = field(default=None, compare=False)
@@ -109,7 +109,8 @@ class Recipe:
     @property
     def needs_rope(self) -> bool:
         """Whether any part must know the rotary embedding."""
-        is_pre = self.code is not None and self.code.side == "pre"
+        codes = [code for code in (self.code, *map(tier.of, self.stages)) if code is not None]
+        is_pre = any(code.side == "pre" for code in codes)
         return self.positions == "slot" or is_pre or any("rope:static" in part.needs for part in self.parts)
 
     @property
@@ -117,5 +118,7 @@ class Recipe:
         """All parts in river order."""
         for stage in self.stages:
             yield from stage.parts
+            if (code := tier.of(stage)) is not None:
+                yield from parts_of(code)
         if self.code is not None:
             yield from parts_of(self.code)

@@ -14,11 +14,12 @@ from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import words
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.stage import Stage, observers
-from keyvalise.types.code import Encode
+from keyvalise.types.code import Code
 from keyvalise.types.data import Env, Memory
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
 from keyvalise.types.quantity import Budget, Layers, count, plain
+from keyvalise.types.scratch import Scratch
 from keyvalise.types.segment import Angle
 from keyvalise.types.when import AtPrompt
 
@@ -31,7 +32,7 @@ class LayerRiver:
     """
 
     stages: tuple[Stage, ...]
-    code: Encode | None
+    code: Code | None
     always: tuple[Observer, ...]
     in_prompt: tuple[Observer, ...]
     angle: Angle
@@ -158,10 +159,13 @@ def basis(budget: Budget | None, seen: int, prompt: int) -> int:
 
 @dataclass(frozen=True)
 class Bed:
-    """What one layer's river flows in: its part of the recipe, and its surroundings."""
+    """What one layer's river flows in: its part of the recipe, its surroundings, and what the layer below has
+    left in this call.
+    """
 
     river: LayerRiver
     env: Env
+    scratch: Scratch | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from keyvalise.types.code import Encode
-from keyvalise.types.part import Act, Allocate, Observer, Rescore, Score, Select
+from keyvalise.types.code import Code
+from keyvalise.types.part import Act, Allocate, Demoting, Observer, Rescore, Score, Select
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import Every, When
 
@@ -55,15 +55,16 @@ class Stage:
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """What its score and rescorers want remembered."""
-        return self.score.observers + tuple(o for rescorer in self.rescorers for o in rescorer.observers)
+        """What its score, rescorers and act want remembered."""
+        own = self.act.observers if isinstance(self.act, Demoting) else ()
+        return self.score.observers + tuple(o for r in self.rescorers for o in r.observers) + own
 
 
 class Fields(NamedTuple):
     """What a text or JSON says: the fields of a recipe."""
 
     stages: tuple[Stage, ...] = ()
-    code: Encode | None = None
+    code: Code | None = None
     code_layers: Layers = ALL_LAYERS
     budget: Budget | None = None
     name: str | None = None

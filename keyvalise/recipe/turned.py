@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from keyvalise.types.code import Codes, Encode, Fitted, Home, Side, Transform, Where
+from keyvalise.types.code import Code, Codes, Encode, Fitted, Home, Side, Transform, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import UnmetNeed
 from keyvalise.types.geometry import Geometry
@@ -121,7 +121,7 @@ class Turned:
         return found
 
 
-def parts_of(code: Encode) -> tuple[Any, ...]:
+def parts_of(code: Code) -> tuple[Any, ...]:
     """The parts that a code is written with: its transforms, then itself."""
     return code.parts if isinstance(code, Turned) else (code,)
 

@@ -27,7 +27,7 @@ class RecencyScore:
     name: ClassVar[str] = "recency"
     room: ClassVar[str] = "score"
     needs: ClassVar[frozenset[str]] = frozenset()
-    gives: ClassVar[frozenset[str]] = frozenset({"sets:layer"})
+    gives: ClassVar[frozenset[str]] = frozenset({"sets:layer", "sets:model"})
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @property

@@ -42,7 +42,10 @@ class Arena:
 
     def grown(self, used: int, needed: int) -> Arena:
         """A copy of the first `used` entries with room for `needed` and slack."""
-        capacity = needed + slack(needed)
+        return self.roomy(used, needed + slack(needed))
+
+    def roomy(self, used: int, capacity: int) -> Arena:
+        """A copy of the first `used` entries with room for exactly so many."""
         shape = (self.keys.shape[0], self.keys.shape[1], capacity)
         new = Arena.of(shape, (self.keys.shape[3], self.values.shape[3]), self.keys.dtype, self.keys.device)
         new.keys[:, :, :used] = self.keys[:, :, :used]

@@ -14,6 +14,7 @@ from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll
 from keyvalise.store.tail import Tail
+from keyvalise.store.tokens import Tokens
 from keyvalise.types.data import Choice, Entries, Memory
 from keyvalise.types.segment import Angle, Writable
 
@@ -29,9 +30,12 @@ def keep(
         choice = _in_rows(choice, roll.entries, rows)
     keeps = roll.split(choice.keep & roll.entries.live, False)
     adds = None if choice.add_logw is None else roll.split(choice.add_logw.float())
-    coded, raw = [], []
+    coded: list[Coded | Tokens | None] = []
+    raw = []
     for i, segment in enumerate(roll.segments):
-        if isinstance(segment, Coded):
+        if isinstance(segment, Tokens):
+            coded.append(segment.take(keeps[i]))
+        elif isinstance(segment, Coded):
             coded.append(segment.take(keeps[i]) if adds is None else _weighted(segment, keeps[i], adds[i]))
         else:
             run = _rewritten(segment.flat(keeps[i]), keeps[i], roll, i, choice)  # type: ignore[attr-defined]

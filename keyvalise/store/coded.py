@@ -20,16 +20,16 @@ from keyvalise.ops import attend, rope
 from keyvalise.store import flat
 from keyvalise.store.joining import joined
 from keyvalise.store.places import Places
-from keyvalise.types.code import Codes, Encode, Fitted, Where
+from keyvalise.types.code import Asked, Codes, Direct, Encode, Fitted, Where
 from keyvalise.types.data import Entries, Env, Partial, Queries
 from keyvalise.types.segment import Named
 
 READ_BYTES = 16 * 2**20
 """Most bytes of decoded keys and values that one read holds at once."""
 
-SHARE, LEAST = 64, 2048
-"""A decode step decodes a 64th of a segment at once (decoding takes a few times what it gives), or 2048
-entries.
+SHARE, LEAST_BYTES = 96, 3 * 2**16
+"""A decode step decodes a 96th of a segment at once, or entries of so many raw bytes: decoding takes up to
+five times what it gives, and twice that where keys are turned.
 """
 
 
@@ -59,8 +59,10 @@ class Coded:
         """
         where = homes(run.counts, run.shape, run.keys.device)
         keys = run.keys
-        if codec.side == "pre" and env.rope is not None:
+        if env.rope is not None and codec.side == "pre":
             keys = rope.unrotate(keys, run.ordinals, env.rope)
+        elif env.rope is not None:
+            where = replace(where, positions=run.ordinals)
         home: dict[str, Tensor] = {}
         if isinstance(codec, Fitted):
             home = codec.fit(env, keys, run.values, where, len(run.counts))
@@ -102,61 +104,86 @@ class Coded:
     def lengths(self) -> Tensor:
         return torch.tensor(self.counts, dtype=torch.int32, device=self.device).view(self.shape)
 
-    def decoded(self, begin: int, end: int, turn: _Turn | None = None) -> tuple[Tensor, Tensor]:
-        """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are groups' edges.
+    def decoded(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys [n, D] and values [n, Dv] of the flat entries begin … end − 1, whose edges are groups'."""
+        codes, where = self._part(begin, end)
+        dtype, positions = self.env.geometry.dtype, where.positions
+        is_turned = self.codec.side == "post"
+        if not is_turned:
+            where = replace(where, positions=None)
+        keys, values = self.codec.decode(self.env, codes, where, dtype)
+        if is_turned or positions is None or self.env.rope is None:
+            return keys, values
+        return rope.apply(keys, positions, self.env.rope).to(dtype), values
 
-        turn   what was made once for many such reads
+    def _part(self, begin: int, end: int) -> tuple[Codes, Where]:
+        """The codes of such entries, whose they are, and where they stand if the rotary embedding is known.
+
+        Made for these entries alone: for all of a long segment it would take more room than they do.
         """
-        turn = turn or self._turn()
-        span, size, codes = slice(begin, end), self.codec.group, self.codes
-        entry = {name: tensor[span] for name, tensor in codes.entry.items()}
-        where, group = Where(turn.where.heads[span], turn.where.homes[span]), codes.group
+        edges, size, codes = self.bounds, self.codec.group, self.codes
+        first, last = bisect.bisect_right(edges, begin) - 1, bisect.bisect_left(edges, end)
+        cut = [min(max(edge, begin), end) for edge in edges[first : last + 1]]
+        where = homes([b - a for a, b in itertools.pairwise(cut)], self.shape, self.device, first)
+        entry = {name: tensor[begin:end] for name, tensor in codes.entry.items()}
+        group = codes.group
         if self.group_of is not None:
-            where = replace(where, group_of=self.group_of[span].long())
+            where = replace(where, group_of=self.group_of[begin:end].long())
         else:
             group = {name: tensor[begin // size : end // size] for name, tensor in group.items()}
-        dtype = self.env.geometry.dtype
-        keys, values = self.codec.decode(self.env, Codes(entry, group, codes.home), where, dtype)
-        if turn.ordinals is None or self.env.rope is None:
-            return keys, values
-        return rope.apply(keys, turn.ordinals[span], self.env.rope).to(dtype), values
-
-    def _turn(self) -> _Turn:
-        is_turned = self.codec.side == "pre" and self.env.rope is not None
-        where = homes(self.counts, self.shape, self.device)
-        return _Turn(where, self.places.all() if is_turned else None)
+        if self.env.rope is not None:
+            where = replace(where, positions=self.places.between(begin, end))
+        return Codes(entry, group, codes.home), where
 
     def attend(self, queries: Queries) -> tuple[Partial, Coded]:
         n_heads = self.shape[1]
         group = queries.q.shape[1] // n_heads
         out, lse = attend.empty(queries.q, self.env.geometry.value_dim)
-        turn, limit = self._turn(), self._limit(queries.q.shape[2])
+        limit, is_direct = self._limit(queries.q.shape[2]), isinstance(self.codec, Direct)
         for row in range(self.shape[0]):
             edges = self.bounds[row * n_heads : (row + 1) * n_heads + 1]
             for begin in range(edges[0], edges[-1], limit):
                 end = min(begin + limit, edges[-1])
                 first = bisect.bisect_right(edges, begin) - 1
                 last = bisect.bisect_left(edges, end)
-                keys, values = self.decoded(begin, end, turn)
                 heads = slice(first * group, last * group)
-                part = attend.ragged(
-                    queries.q[row : row + 1, heads],
-                    keys,
-                    values,
-                    bounds=[min(max(edge, begin), end) - begin for edge in edges[first : last + 1]],
-                    scale=queries.scale,
-                    softcap=queries.softcap,
-                    logw=None if self.logw is None else self.logw[begin:end],
+                asked = Asked(
+                    queries.q[row, heads],
+                    first,
+                    tuple(min(max(edge, begin), end) - begin for edge in edges[first : last + 1]),
+                    queries.scale,
+                    queries.softcap,
+                    None if self.logw is None else self.logw[begin:end],
                 )
+                part = self._answer(asked, begin, is_direct)
                 own = out[row : row + 1, heads], lse[row : row + 1, heads]
                 out[row : row + 1, heads], lse[row : row + 1, heads] = attend.merge(own, part)
         return Partial(out, lse), self
+
+    def _answer(self, asked: Asked, begin: int, is_direct: bool) -> tuple[Tensor, Tensor]:
+        """out [1, G·h, S, Dv], lse [1, G·h, S] over the block of entries from `begin` on."""
+        end = begin + asked.bounds[-1]
+        if is_direct and asked.q.shape[1] == 1:
+            codes, where = self._part(begin, end)
+            one = replace(asked, q=asked.q[:, 0])
+            out, lse = self.codec.attend(self.env, codes, where, one)  # type: ignore[attr-defined]
+            return out[None, :, None], lse[None, :, None]
+        return attend.ragged(
+            asked.q[None],
+            *self.decoded(begin, end),
+            bounds=asked.bounds,
+            scale=asked.scale,
+            softcap=asked.softcap,
+            logw=asked.logw,
+        )
 
     def _limit(self, n_queries: int) -> int:
         """Entries that one read decodes at once, in whole groups."""
         limit = max(1, READ_BYTES // self.env.geometry.entry_bytes)
         if n_queries == 1:
-            limit = min(limit, max(LEAST, self.bounds[-1] // SHARE))
+            least = LEAST_BYTES // self.env.geometry.entry_bytes
+            turns = 2 if self.codec.side == "pre" and self.env.rope is not None else 1
+            limit = max(1, min(limit, max(least, self.bounds[-1] // SHARE) // turns))
         return -(-limit // self.codec.group) * self.codec.group
 
     def entries(self) -> Entries:
@@ -240,16 +267,8 @@ class Coded:
             yield "columns", tier, column
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Whose the entries of a segment are; where they stand, if their keys are turned when they are read."""
-
-    where: Where
-    ordinals: Tensor | None
-
-
-def homes(counts: Sequence[int], shape: tuple[int, int], device: torch.device) -> Where:
-    """Whose the entries of a flat run are."""
-    sizes = torch.tensor(counts, device=device)
-    own = torch.arange(len(counts), device=device).repeat_interleave(sizes)
+def homes(counts: Sequence[int], shape: tuple[int, int], device: torch.device, first: int = 0) -> Where:
+    """Whose the entries of a flat run are, which begins with those of the (row, head) number `first`."""
+    sizes = torch.tensor(counts, dtype=torch.long, device=device)
+    own = torch.arange(first, first + len(counts), device=device).repeat_interleave(sizes)
     return Where(own % shape[1], own)

@@ -6,23 +6,27 @@ every head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from keyvalise.ops import attend
-from keyvalise.store import flat
+from keyvalise.store import flat, tokens
 from keyvalise.store.chosen import keep, packed
 from keyvalise.store.coded import Coded
+from keyvalise.store.demoted import Demoted
 from keyvalise.store.joining import joined
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll, writable
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
-from keyvalise.types.code import Encode
+from keyvalise.store.tokens import Tokens
+from keyvalise.types.code import Chained, Code, Encode
 from keyvalise.types.data import Choice, Env, Memory, Partial, Piece, Queries, Sketch, Stretch
+from keyvalise.types.scratch import Scratch
 from keyvalise.types.segment import Angle, Named, Segment
 
 
@@ -62,6 +66,8 @@ def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Ten
     segments, shape = memory.segments, env.geometry
     tail = segments[-1] if segments else None
     if not isinstance(tail, Tail) or not tail.is_simple or shape.softcap is not None:
+        return None
+    if any(isinstance(segment, Tokens) for segment in segments):
         return None
     tail = tail.step(k, v, memory.clock)
     clock = tuple([seen + 1 for seen in memory.clock])
@@ -118,20 +124,32 @@ token.
 """
 
 
-def settle(
-    memory: Memory, codec: Encode, env: Env, residual: Sequence[int], *, hurry: Sequence[bool]
-) -> Memory:
-    """Write the oldest raw entries in code, so that at most residual[b] stay raw in every head of row b.
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """How much may stay raw, after which piece.
+
+    residual  per row, the most entries of a head;  hurry: rows in which entries need not wait for a run
+    scratch   what the layer below has left of the stretch
+    """
+
+    residual: Sequence[int]
+    hurry: Sequence[bool]
+    stretch: Stretch | None = None
+    scratch: Scratch | None = None
+
+
+def settle(memory: Memory, codec: Code, env: Env, todo: Todo) -> Memory:
+    """Write the oldest raw entries in code, so that no more of them than allowed stay raw.
 
     Entries leave in whole groups of the codec, and in runs of CODING_RUN in rows where nothing hurries.
     """
-    raw = [segment for segment in writable(memory) if not isinstance(segment, Coded)]
+    raw = [segment for segment in writable(memory) if not isinstance(segment, Coded | Tokens)]
     if not raw:
         return memory
     counts = torch.stack([segment.lengths for segment in raw]).sum(0)
-    limit = torch.tensor(residual, device=counts.device)[:, None]
+    limit = torch.tensor(todo.residual, device=counts.device)[:, None]
     size = codec.group
-    unit = torch.where(torch.tensor(hurry, device=counts.device), size, max(size, CODING_RUN))[:, None]
+    unit = torch.where(torch.tensor(todo.hurry, device=counts.device), size, max(size, CODING_RUN))[:, None]
     over = (counts - limit).clamp(min=0)
     leaving = torch.minimum((over + unit - 1) // unit * unit, counts // size * size) // size * size
     if not bool(leaving.any()):
@@ -144,12 +162,19 @@ def settle(
     for mine, segment in zip(roll.split(old, False), roll.segments, strict=True):
         runs[True].append(segment.flat(mine))  # type: ignore[attr-defined]
         runs[False].append(segment.flat(segment.entries().live & ~mine))  # type: ignore[attr-defined]
-    done = [segment for segment in memory.segments if isinstance(segment, Coded)]
-    code = Coded.of(codec, env, flat.join(runs[True]), *done[-1:])
     frozen = [segment for segment in memory.segments if segment.frozen]
-    return replace(
-        memory, segments=(*frozen, joined([*done, code]), packed(flat.join(runs[False]), memory.clock))
-    )
+    code = _written(memory, flat.join(runs[True]), codec, env, todo)
+    return replace(memory, segments=(*frozen, code, packed(flat.join(runs[False]), memory.clock)))
+
+
+def _written(memory: Memory, run: flat.Flat, codec: Code, env: Env, todo: Todo) -> Coded | Tokens:
+    """What was in code before, and the run behind it."""
+    if isinstance(codec, Chained):
+        assert todo.scratch is not None and todo.stretch is not None, "codes of layers need what lies below"
+        done = [segment for segment in memory.segments if isinstance(segment, Tokens)]
+        return tokens.joined([*done, Tokens.of(codec, env, run, todo.stretch, todo.scratch)])
+    coded = [segment for segment in memory.segments if isinstance(segment, Coded)]
+    return joined([*coded, Coded.of(cast(Encode, codec), env, run, *coded[-1:])])
 
 
 def head_counts(memory: Memory) -> list[int]:
@@ -180,6 +205,14 @@ def row_lengths(memory: Memory) -> tuple[int, ...]:
     return tuple(max(counts[row * width : (row + 1) * width], default=0) for row in range(n_rows))
 
 
+def positions(memory: Memory) -> list[list[list[int]]]:
+    """[row][kv head] → ordinals of all stored entries, ascending, those of demoted ones among them."""
+    found = [Roll.of(memory).entries.ordinals]
+    found += [s.held.entries().ordinals for s in memory.segments if isinstance(s, Demoted)]
+    ordinals = torch.cat(found, -1).sort(-1).values
+    return [[[o for o in head if o >= 0] for head in row] for row in ordinals.tolist()]
+
+
 def live_groups(memory: Memory) -> list[int]:
     """Groups of entries that share parameters in every row, per head, rounded up."""
     coded = [segment for segment in memory.segments if isinstance(segment, Coded)]
@@ -193,12 +226,20 @@ def cropped(memory: Memory, n: int) -> Memory:
     """Without the last n tokens of every row, or of all it has, wherever they lie; statistics stay."""
     clock = tuple(max(seen - n, 0) for seen in memory.clock)
     memory = replace(memory, clock=clock, prompt=tuple(map(min, memory.prompt, clock)))
+    memory = replace(memory, segments=tuple(_demoted_before(memory.segments, clock)))
     if not writable(memory):
         return memory
     roll = Roll.of(memory)
     edge = torch.tensor(clock, device=roll.entries.live.device)[:, None, None]
     stays = roll.entries.live & (roll.entries.ordinals < edge)
     return keep(memory, roll, Choice(stays), (True,) * len(clock))
+
+
+def _demoted_before(segments: Sequence[Segment], clock: Sequence[int]) -> Iterator[Segment]:
+    for segment in segments:
+        left = segment.cropped(clock) if isinstance(segment, Demoted) else segment
+        if left is not None:
+            yield left
 
 
 def reclaimed(memory: Memory) -> Memory:

@@ -46,6 +46,23 @@ class Places:
             used += b - a if start is None else 0
         return torch.cat(parts)
 
+    def between(self, begin: int, end: int) -> Tensor:
+        """int32 [end − begin]: the ordinals of the entries begin … end − 1, at no cost for the others."""
+        n_heads, edges, used, parts = self.shape[1], flat.bounds_of(self.counts), 0, []
+        for row, start in enumerate(self.starts):
+            mine = edges[row * n_heads : (row + 1) * n_heads + 1]
+            if start is None:
+                low, high = (min(max(edge, mine[0]), mine[-1]) - mine[0] for edge in (begin, end))
+                parts.append(self.listed[used + low : used + high])
+                used += mine[-1] - mine[0]
+                continue
+            for a, b in pairwise(mine):
+                low, high = max(a, begin), min(b, end)
+                if low < high:
+                    span = (low - a + start, high - a + start)
+                    parts.append(torch.arange(*span, dtype=torch.int32, device=self.listed.device))
+        return parts[0] if len(parts) == 1 else torch.cat([self.listed[:0], *parts])
+
     def rows(self, index: Sequence[int]) -> Places:
         """The places of these rows, in this order."""
         n_heads, gaps, used = self.shape[1], [], 0

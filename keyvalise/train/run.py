@@ -30,7 +30,7 @@ Step = Callable[[int], Mapping[str, float]]
 class Run:
     """settings   plain JSON: all that decides the result, which a run shares with the one that it goes on
     path       the file of the state; None: nothing is kept;  every: steps from one writing to the next
-    trail      the figures of every step so far
+    trail      the figures of every step so far;  is_shown: whether a person may see a bar
     """
 
     name: str
@@ -39,6 +39,7 @@ class Run:
     path: Path | None = None
     every: int = 10
     trail: list[dict[str, float]] = field(default_factory=list)
+    is_shown: bool = True
 
     def go(self, step: Step, tensors: Mapping[str, Tensor]) -> list[dict[str, float]]:
         """Take the steps that are missing; the figures of all. The state stays until `done` is called.
@@ -98,7 +99,8 @@ class Run:
     def _bar(self) -> Progress:
         console = Console(stderr=True, highlight=False)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        is_shown = self.is_shown and console.is_terminal
+        return Progress(*columns, console=console, transient=True, disable=not is_shown)
 
 
 def adam(values: Tensor, **options: Any) -> tuple[torch.optim.Optimizer, dict[str, Tensor]]:

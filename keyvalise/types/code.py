@@ -34,11 +34,13 @@ class Where:
 
     heads      int64 [N]: the kv head of every entry;  homes int64 [N]: row·H + head, which finds `Codes.home`
     group_of   int64 [N] finds an entry's group;  None: consecutive entries share
+    positions  int [N]: how far keys that are given as they are stored have been turned;  None: not at all
     """
 
     heads: Tensor
     homes: Tensor
     group_of: Tensor | None = None
+    positions: Tensor | None = None
 
     @staticmethod
     def alone(n: int, group_of: Tensor | None = None) -> Where:
@@ -53,12 +55,11 @@ Side = Literal["pre", "post"]
 """Whether a code is given keys before the model's rotary embedding, or as they are stored."""
 
 
-class Encode(Part, Protocol):
-    """How keepers are written.
+class Code(Part, Protocol):
+    """What is known of every code.
 
     `group`     tokens that share parameters: entries leave the raw tail in multiples of it
     `residual`  the most that stays raw, in tokens per kv head
-    Codes are flat: entry tensors [N, …] (one row per entry), group tensors [N / group, …].
     """
 
     @property
@@ -80,12 +81,40 @@ class Encode(Part, Protocol):
         """Bytes of the group tensors for one group of one kv head; 0 where tokens share nothing."""
         ...
 
+
+class Encode(Code, Protocol):
+    """How keepers are written, head by head.
+
+    Codes are flat: entry tensors [N, …] (one row per entry), group tensors [N / group, …].
+    """
+
     def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
         """keys [N, D], values [N, Dv], N a multiple of `group`; consecutive entries form the groups."""
         ...
 
     def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
         """Keys [N, D] and values [N, Dv]."""
+        ...
+
+
+Below = tuple[Tensor, Tensor]
+"""Keys [N, H, D] before the rotary embedding and values [N, H, Dv] of the same tokens in the layer below, as
+they are read there.
+"""
+
+
+@runtime_checkable
+class Chained(Protocol):
+    """A code of whole tokens, all heads together, that builds on how the layer below is read; it needs one
+    kept set for all heads and layers.
+    """
+
+    def write(self, env: Env, keys: Tensor, values: Tensor, below: Below | None) -> dict[str, Tensor]:
+        """Keys [N, H, D] before the rotary embedding, values [N, H, Dv] → tensors [N, …]."""
+        ...
+
+    def read(self, env: Env, codes: Mapping[str, Tensor], below: Below | None) -> Below:
+        """What the layer above builds on, float32."""
         ...
 
 
@@ -100,6 +129,56 @@ class Fitted(Protocol):
     def fit(self, env: Env, keys: Tensor, values: Tensor, where: Where, n_homes: int) -> dict[str, Tensor]:
         """Parameters [n_homes, …]; of a home without entries anything finite."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query of every query head, put to a block of one row's entries.
+
+    q          [G·h, D]: G queries for each of the block's h kv heads, turned as the model turns them
+    bounds     h + 1 edges: head `first` + i owns the entries bounds[i] … bounds[i + 1] − 1 of the block
+    logw       float32 [n], added to the logits behind scale and soft cap, or None
+    """
+
+    q: Tensor
+    first: int
+    bounds: tuple[int, ...]
+    scale: float
+    softcap: float | None = None
+    logw: Tensor | None = None
+
+    @property
+    def group(self) -> int:
+        """G: queries per kv head."""
+        return self.q.shape[0] // (len(self.bounds) - 1)
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """A code that answers queries from what is written, without spelling entries out.
+
+    Law      equals attention over what `decode` gives, to 1e-4
+    """
+
+    def attend(self, env: Env, codes: Codes, where: Where, asked: Asked) -> tuple[Tensor, Tensor]:
+        """out float32 [G·h, Dv] and the absolute lse float32 [G·h]; (0, −inf) for a head without entries.
+
+        where.positions   how far stored keys are turned; a code whose side is "pre" turns its own when it
+                          reads
+        """
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A code or transform with an asset that one training makes (`keyvalise calibrate`).
+
+    `asked_for`  what the asset must have been made for, beside the model: an asset that says otherwise in its
+                 header's "for" is refused
+    """
+
+    @property
+    def asked_for(self) -> Mapping[str, int | float | bool | str]: ...
 
 
 class Transform(Part, Protocol):

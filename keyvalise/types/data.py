@@ -17,6 +17,7 @@ from torch import Tensor
 from keyvalise.types.geometry import Geometry, Rope
 
 if TYPE_CHECKING:
+    from keyvalise.types.scratch import Scratch
     from keyvalise.types.segment import Segment
     from keyvalise.types.when import Span
 
@@ -86,6 +87,7 @@ class Queries:
     """The queries of one piece, [B, Hq, S, D] as the host gave them, and what turns them.
 
     is_prompt    the piece belongs to a prompt; readers may then read everything
+    scratch      what the layer below has left in this call
     slot_shift   per row, how far a newest token's slot lies from its ordinal, where keys are read by slot
     """
 
@@ -95,6 +97,7 @@ class Queries:
     rope: Rope | None = None
     is_prompt: bool = False
     slot_shift: tuple[int, ...] | None = None
+    scratch: Scratch | None = None
 
     @property
     def scale(self) -> float:

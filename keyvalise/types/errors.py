@@ -8,9 +8,15 @@
     │   └── ImpossibleBudget             the budget is below the least that works
     ├── HostError (RuntimeError)         a model, a cache or a call that cannot be served
     │   ├── UnsupportedModel
-    │   └── TornForward                  the previous forward stopped half way
+    │   ├── TornForward                  the previous forward stopped half way
+    │   └── StoreFailure                 a store that cannot be reached, read or written
     └── InputError (ValueError)          a document, a file, a tensor or an option of the user
-        └── AssetError                   a profile or trained part that is missing, damaged or another model's
+        ├── AssetError                   a profile or trained part that is missing, damaged or another model's
+        ├── CacheFileError               a stored cache that cannot be read or written
+        │   ├── Damaged                  its bytes are not what was written
+        │   ├── FutureVersion            written by a later version
+        │   └── OtherModel               made with another model, tokenizer or asset
+        └── StoreError                   a store's address, or what is asked of it or put into it
 
 Inner parts raise the short fact; whoever knows the place adds it with `at`.
 """
@@ -70,9 +76,37 @@ class TornForward(HostError):
     """An earlier forward stopped in the middle, so the layers disagree on what they have seen."""
 
 
+class StoreFailure(HostError):
+    """A store's folder, server or service cannot be reached, read or written."""
+
+
 class InputError(KeyvaliseError, ValueError):
     """A user's document, file, tensor or option cannot be used."""
 
 
 class AssetError(InputError):
     """A profile or a trained part is missing, damaged, or made for another model."""
+
+
+class DamagedStream(InputError):
+    """Bytes of a bitstream that were changed, cut off, or never were one."""
+
+
+class StoreError(InputError):
+    """A store's address is not understood, or what is asked of it or put into it cannot be served."""
+
+
+class CacheFileError(InputError):
+    """A stored cache cannot be read or written."""
+
+
+class Damaged(CacheFileError):
+    """The bytes of a stored cache are not what was written."""
+
+
+class FutureVersion(CacheFileError):
+    """A stored cache was written by a later version."""
+
+
+class OtherModel(CacheFileError):
+    """A stored cache was made with another model, tokenizer or asset."""

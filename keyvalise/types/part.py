@@ -8,7 +8,7 @@ Layers   Parts of one recipe that act on other floors (retrieve, share, steer) f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -36,6 +36,7 @@ VOCABULARY = (
         "sets:head",  # kept sets may differ between the heads of a layer
         "layers:alike",  # an entry costs the same in all layers of the stage
         "sets:layer",  # one kept set for all heads of a layer
+        "sets:model",  # one kept set for all heads of all layers
         "weight:o_proj",
         "weight:unembed",
         "weight:embed",
@@ -183,3 +184,13 @@ class Act(Part, Protocol):
     def cost(self, geometry: Geometry, seen: int, kept: int) -> int:
         """Bytes in one layer beyond the kept entries."""
         ...
+
+
+@runtime_checkable
+class Demoting(Protocol):
+    """An act that keeps its losers, written in the code that `code` names in the words of a recipe."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...

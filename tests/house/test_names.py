@@ -12,7 +12,18 @@ import pytest
 
 from tests.house.checks.source import PACKAGE, ROOT
 
-PUBLIC = ["KVCache", "Recipe", "answer", "detach", "parts", "recipes", "reference", "shorten", "tasks"]
+PUBLIC = [
+    "KVCache",
+    "Recipe",
+    "Store",
+    "answer",
+    "detach",
+    "parts",
+    "recipes",
+    "reference",
+    "shorten",
+    "tasks",
+]
 ROOMS_AS_WELL = ("recipes", "reference")
 
 
@@ -50,8 +61,8 @@ def test_every_name_resolves_and_is_described(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import keyvalise
 
-    with pytest.raises(AttributeError, match="has no attribute 'Store'"):
-        keyvalise.Store
+    with pytest.raises(AttributeError, match="has no attribute 'Shelf'"):
+        keyvalise.Shelf
 
 
 @pytest.mark.usefixtures("needs_public_rooms")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from keyvalise import KVCache, Recipe
 from keyvalise.store.roll import Roll
+from keyvalise.types.code import Chained
 from keyvalise.types.data import Entries, Env, Piece, Scores
 from keyvalise.types.geometry import Geometry
 from tests.support import drive
@@ -84,6 +85,8 @@ def check(cache: KVCache, *, after_prompt: bool) -> int:
 
 
 def test_columns_follow_their_entries(dropping: Case) -> None:
+    if isinstance(dropping.recipe.code, Chained):
+        return  # no score that writes columns goes with it
     stages = tuple(replace(stage, score=Marked(stage.score)) for stage in dropping.recipe.stages)
     model = tiny("llama")
     cache = KVCache(

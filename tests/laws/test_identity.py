@@ -51,5 +51,5 @@ def test_a_full_share(raw: Case) -> None:
 
 
 def test_codes_that_nothing_has_left_for(entry: Case) -> None:
-    if entry.codes:
+    if entry.recipe.code is not None:
         check(f"{entry.text.partition('(')[0]}(residual=300)", (76, 50, 26))

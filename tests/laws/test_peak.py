@@ -31,8 +31,10 @@ class Watch:
             grown = append(memory, piece, *args)
             assert self.cache is not None
             others = [own.memory for own in self.cache.shared.layers.values() if own.memory is not memory]
-            self.layer.append(sum(walk.storages(grown.segments).values()))
-            self.all.append(sum(walk.storages(grown.segments, *(m.segments for m in others if m)).values()))
+            fixed = walk.storages(self.cache.shared.fixed)
+            for seen, held in ((self.layer, ()), (self.all, [m.segments for m in others if m])):
+                found = walk.storages(grown.segments, *held)
+                seen.append(sum(n for address, n in found.items() if address not in fixed))
             return grown
 
         monkeypatch.setattr(flow.layer, "append", watched)

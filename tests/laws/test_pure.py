@@ -25,6 +25,8 @@ WIDTHS = (63, 1, 1, 1, 9, 1)
 def readable(memory: Memory) -> list[Tensor]:
     """Copies of everything live that a memory can be asked for."""
     copies = [stat.clone() for _, stat in sorted(memory.stats.items())]
+    memory, codes = drive.apart(memory)
+    copies += [code.clone() for code in codes]
     if store.writable(memory):
         entries = Roll.of(memory).entries
         found = [entries.ordinals, entries.keys(), entries.values(), entries.logw]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from keyvalise import KVCache, Recipe
+from keyvalise.types.code import Chained
 from keyvalise.types.data import Entries, Env, Piece, Scores
 from keyvalise.types.part import Observer
 from tests.support import drive
@@ -38,6 +39,8 @@ class Indifferent:
 def test_the_later_one_stays(dropping: Case) -> None:
     if not dropping.ranks:
         return  # draws lots among equals, or takes them for other reasons
+    if isinstance(dropping.recipe.code, Chained):
+        return  # needs a score that says the same in all layers
     recipe = dropping.recipe
     stages = tuple(replace(stage, score=Indifferent(), rescorers=()) for stage in recipe.stages)
     model, calls = tiny("llama"), drive.text(67, 40).calls(63, 1, 1, 1, 1)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 import keyvalise
-from keyvalise.recipe import catalogue
+from keyvalise.recipe import catalogue, tier
+from keyvalise.types.code import Chained
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.when import Every
 from tests.support.models import tiny
@@ -57,6 +58,9 @@ VARIANTS = {
     "probe": "at prompt: probe(7, distance=30) > drop(recent=3) @ 40%",
     "locret_chunks": "at prompt: retaining > drop(recent=3) @ 17tok; "
     "every 13 in prompt: retaining > drop(recent=5) @ 17tok",
+    "demoted_snapkv": "at prompt: window(7) > adaptive > demote(int4, recent=7) @ 60%",
+    "demoted_centred": "at prompt, every 5: mass > demote('center > int4', recent=4) @ 30tok",
+    "streaming_aquakv": "streaming(sinks=2) > aquakv(residual=8) @ 30%",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
 }
 """Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, merges into codes,
@@ -92,11 +96,16 @@ class Case:
 
     @property
     def drops(self) -> bool:
-        return bool(self.recipe.stages)
+        return bool(self.recipe.stages) and not self.demotes
+
+    @property
+    def demotes(self) -> bool:
+        """Whether losers are kept in a code of their own."""
+        return any(tier.of(stage) is not None for stage in self.recipe.stages)
 
     @property
     def codes(self) -> bool:
-        return self.recipe.code is not None
+        return self.recipe.code is not None or self.demotes
 
     @property
     def is_bound(self) -> bool:
@@ -166,8 +175,9 @@ class Case:
 
     @property
     def names_heads(self) -> bool:
-        """Whether heads differ by their number alone."""
-        return any(getattr(part, "anchor", "") in ("alternate", "random") for part in self.recipe.parts)
+        """Whether heads differ by their number alone, or are mixed with one another in their order."""
+        anchors = {getattr(part, "anchor", "") for part in self.recipe.parts}
+        return isinstance(self.recipe.code, Chained) or bool(anchors & {"alternate", "random"})
 
     def with_budget(self, budget: str) -> str:
         """The same recipe under another budget; codes alone have none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from keyvalise import KVCache
 from keyvalise.store.roll import Roll
+from keyvalise.store.tokens import Tokens
+from keyvalise.types.data import Memory
 from tests.support.models import VOCABULARY
 
 Kept = dict[int, list[list[list[int]]]]
@@ -114,14 +116,22 @@ def counts(kept: Kept) -> list[int]:
     return [len(head) for rows in kept.values() for row in rows for head in row]
 
 
+def apart(memory: Memory) -> tuple[Memory, list[Tensor]]:
+    """A memory without the codes that only a call can read, and these codes."""
+    codes = [x for s in memory.segments if isinstance(s, Tokens) for _, x in sorted(s.codes.items())]
+    rest = tuple(segment for segment in memory.segments if not isinstance(segment, Tokens))
+    return replace(memory, segments=rest), codes
+
+
 def snapshot(cache: KVCache) -> list[Tensor]:
     """Copies of everything that can be read from the handled layers of a cache."""
     copies = []
     for layer in cache.shared.layers.values():
         if layer.memory is None:
             continue
-        entries = Roll.of(layer.memory).entries
-        copies += [entries.ordinals, entries.keys(), entries.values(), *entries.columns.values()]
+        memory, codes = apart(layer.memory)
+        entries = Roll.of(memory).entries
+        copies += [entries.ordinals, entries.keys(), entries.values(), *entries.columns.values(), *codes]
         copies += [] if entries.logw is None else [entries.logw]
         copies += list(layer.memory.stats.values())
     return [tensor.clone() for tensor in copies]

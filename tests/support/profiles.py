@@ -16,6 +16,7 @@ from keyvalise.host import model as models
 from keyvalise.store import asset
 from keyvalise.store.asset import Asset
 from keyvalise.types.geometry import Geometry
+from tests.support import books
 
 QUERY = ("retrieval", "retrieval_reasoning", "semantic_retrieval", "evaluators", "heads", "even")
 KV = ("duo", "rlkv", "rlkv_surrogate", "razor")
@@ -74,6 +75,9 @@ def give(model: Any, order: tuple[int, ...] | None = None) -> Any:
     handled = len(models.handled(models.host_layers(model)))
     asset.write(folder / "locret.safetensors", retaining(handled, geometry, order))
     asset.write(folder / "classes.safetensors", classes(models.text_config(model).vocab_size))
+    asset.write(folder / "aquakv.safetensors", books.predictors(handled, geometry))
+    for name in books.NAMES:
+        asset.write(folder / f"{name}.safetensors", books.asset(name, handled, geometry, order))
     for name in (*QUERY, *KV, *LAYERS):
         asset.write(folder / f"{name}.safetensors", made(name, n_layers, geometry, order))
     return model

@@ -54,6 +54,7 @@ from tests.support.misuses import (
     unknown_rotation,
 )
 from tests.support.models import tiny
+from tests.support.refused_files import ROWS as FILES
 
 STAGE = {
     "when": [{"at": "prompt"}],
@@ -199,3 +200,6 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     ],
 }
 """error → (what raises it, a piece of what it says)."""
+
+for _kind, _rows in FILES.items():
+    ROWS[_kind] = [*ROWS.get(_kind, []), *_rows]

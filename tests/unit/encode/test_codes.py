@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from keyvalise.encode.grouped import GroupedEncode, Int2Encode, Int4Encode, Int8Encode
+from keyvalise.encode.hqq import HqqEncode
 from keyvalise.encode.kivi import KiviEncode
+from keyvalise.encode.narrow import Fp8Encode
+from keyvalise.encode.plain import Fp16Encode
+from keyvalise.encode.vector import VectorEncode
+from keyvalise.ops import affine, hqq
 from keyvalise.types.code import Codes
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
@@ -25,7 +30,19 @@ CODES = [
     KiviEncode(),
     KiviEncode(bits=4, group=7),
     KiviEncode(bits=8, group=1),
+    HqqEncode(),
+    HqqEncode(bits=3, channels=7),
+    HqqEncode(bits=1),
+    VectorEncode(),
+    VectorEncode(bits=5),
+    VectorEncode(bits=4, second=3),
+    Fp16Encode(),
+    Fp8Encode(),
 ]
+ONE_LEVEL = [code for code in CODES if not getattr(code, "second", 0)]
+"""A second level of codes has no level where the first left nothing, so coding again moves a number a
+little.
+"""
 DIMS = [(63, 63), (130, 33), (10, 130)]
 
 
@@ -61,7 +78,7 @@ def test_bytes_are_what_is_declared(code: Any, dims: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("dims", DIMS)
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", ONE_LEVEL)
 def test_decoding_again_gives_the_same(code: Any, dims: tuple[int, int]) -> None:
     env = Env(0, geometry_of(dims))
     once = coding.again(code, env, *entries(code, dims))
@@ -100,7 +117,7 @@ def test_integers_err_by_half_a_step_of_their_token(code: GroupedEncode) -> None
         assert within(x, again, x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True), code.bits)
 
 
-@pytest.mark.parametrize("code", CODES[4:])
+@pytest.mark.parametrize("code", CODES[4:7])
 def test_kivi_errs_by_half_a_step_of_a_channel_of_its_group(code: KiviEncode) -> None:
     env = Env(0, geometry_of((63, 63)))
     keys, values = entries(code, (63, 63))
@@ -148,6 +165,65 @@ def test_groups_are_written_by_themselves(code: Any) -> None:
             assert torch.equal(tensor, torch.cat([getattr(part, where)[name] for part in parts]))
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_vector_errs_by_half_a_step_and_less_on_the_second_level(bits: int) -> None:
+    env = Env(0, geometry_of((63, 63)))
+    keys, values = random(70, 63, seed=1), random(70, 63, seed=2)
+    spread = keys.amax(-1, keepdim=True) - keys.amin(-1, keepdim=True)
+    rounding = keys.abs().amax() * 2.0**-10
+    for second in (0, 1, 3):
+        again = coding.again(VectorEncode(bits, second), env, keys, values)[0]
+        step = spread / (2**bits - 1)
+        limit = step / 2 if second == 0 else step / (2**second - 1) / 2
+        assert bool(((again - keys).abs() <= limit * 1.01 + rounding).all())
+        assert float((again - keys).abs().max()) > 0.3 * float(limit.min())
+
+
+def test_own_ranges_err_less_than_one_for_all() -> None:
+    env = Env(0, geometry_of((63, 63)))
+    keys = random(70, 63, seed=1) * torch.logspace(-1, 1, 70)[:, None]
+    again = coding.again(VectorEncode(4), env, keys, keys)[0]
+    step = (keys.amax() - keys.amin()) / 15
+    whole = ((keys - keys.amin()) / step).round() * step + keys.amin()
+    assert float((again - keys).square().mean()) < 0.3 * float((whole - keys).square().mean())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_hqq_never_errs_more_than_minimum_to_maximum_in_any_group(bits: int) -> None:
+    """Heavy tails, where it helps most; the error is the one that it lowers."""
+    x = random(200, 64, seed=3) ** 3
+    errors = []
+    for scales in (affine.fit(x, bits), hqq.fit(x, bits)):
+        codes = affine.quantize(x, scales[:, :1], scales[:, 1:], bits)
+        again = affine.dequantize(codes, scales[:, :1], scales[:, 1:])
+        errors.append((x - again).abs().pow(0.7).mean(-1))
+    assert bool((errors[1] <= errors[0]).all())
+    assert float(errors[1].mean()) < (0.97 if bits > 1 else 1.0) * float(errors[0].mean())
+
+
+def test_hqq_of_eight_bits_loses_next_to_nothing() -> None:
+    env, keys = Env(0, geometry_of((63, 63))), random(70, 63, seed=1)
+    assert float((coding.again(HqqEncode(bits=8), env, keys, keys)[0] - keys).norm() / keys.norm()) < 0.01
+
+
+def test_eight_bits_with_an_exponent_err_by_a_sixteenth_of_each_number() -> None:
+    env = Env(0, geometry_of((63, 63)))
+    keys = random(70, 63, seed=1) ** 3
+    keys[3] = 0
+    again = coding.again(Fp8Encode(), env, keys, keys)[0]
+    scale = keys.abs().amax(-1, keepdim=True) / 448
+    assert bool(((again - keys).abs() <= keys.abs() / 16 * 1.01 + scale * 2.0**-9).all())
+    assert not again[3].any()
+    loud = coding.again(Fp8Encode(), env, keys * 1e5, keys)[0]
+    assert bool(torch.isfinite(loud).all()) and float((loud - 1e5 * keys).norm() / loud.norm()) < 0.05
+
+
+def test_half_precision_is_what_torch_rounds_to() -> None:
+    env, keys = Env(0, geometry_of((63, 63))), 1e5 * random(70, 63, seed=1)
+    again = coding.again(Fp16Encode(), env, keys, keys)[0]
+    assert torch.equal(again, keys.clamp(-65504, 65504).half().float())
+
+
 def test_no_entries_are_no_codes() -> None:
     env = make_env(make_geometry())
     for code in CODES[:4]:
@@ -163,3 +239,6 @@ def test_a_group_larger_than_the_head_is_refused_and_the_default_adapts() -> Non
     Int4Encode(channels=32).check(geometry)
     with pytest.raises(BadArgument, match="group=33 is not allowed; group must be at most the head size 32"):
         Int4Encode(channels=33).check(geometry)
+    HqqEncode().check(geometry)
+    with pytest.raises(BadArgument, match="group=33 is not allowed; group must be at most the head size 32"):
+        HqqEncode(channels=33).check(geometry)

@@ -17,13 +17,16 @@ from keyvalise.types.code import Fitted, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import RecipeError, UnmetNeed
 from keyvalise.types.geometry import Geometry
-from tests.support import coding
+from keyvalise.types.quantity import Share
+from tests.support import books, coding
 from tests.unit.builders import random
 
 GEOMETRY = Geometry(4, 8, 4, 63, 36, torch.bfloat16, 0.1)
-ENV = Env(0, GEOMETRY)
+LEARNED = {name: books.asset(name, 4, GEOMETRY).tensors for name in ("svd", "lean")}
+ENV = Env(0, GEOMETRY, fixed=LEARNED)
 WHERE = Where(torch.tensor([0, 0, 1, 1, 1, 3, 3]), torch.tensor([0, 0, 1, 1, 1, 3, 3]))
-TRANSFORMS = ["hadamard", "center"]
+FULL = {"rank": Share(100), "values": Share(100)}
+TRANSFORMS = ["hadamard", "center", "svd", "lean"]
 
 
 def rows() -> tuple[Tensor, Tensor]:
@@ -33,9 +36,14 @@ def rows() -> tuple[Tensor, Tensor]:
     return keys, values
 
 
+def made(name: str) -> Any:
+    """A transform that loses nothing."""
+    return make(name, named=FULL if name in LEARNED else None)
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_there_and_back(name: str) -> None:
-    part, (keys, values) = make(name), rows()
+    part, (keys, values) = made(name), rows()
     home = part.fit(ENV, keys, values, WHERE, 4) if isinstance(part, Fitted) else {}
     there = part.forward(ENV, keys, values, WHERE, home)
     back = part.backward(ENV, *there, WHERE, home)
@@ -45,7 +53,7 @@ def test_there_and_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_rows_do_not_look_at_each_other(name: str) -> None:
-    part, (keys, values) = make(name), rows()
+    part, (keys, values) = made(name), rows()
     home = part.fit(ENV, keys, values, WHERE, 4) if isinstance(part, Fitted) else {}
     whole = part.forward(ENV, keys, values, WHERE, home)
     some = torch.tensor([5, 0, 3])
