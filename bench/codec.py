@@ -1,11 +1,11 @@
 """The bitstream against bf16, 8 bits, byte planes and zstd: bytes, speed, and what a level loses.
 
-    python bench/codec.py                 the reference model on held-out documents, then one of random weights
+    python bench/codec.py                 the reference model on held-out documents, then random weights
     python bench/codec.py --json          every table as a line of JSON
     python bench/codec.py --documents 1 --questions 0      bytes and speed alone, in a minute
 
-Caches are bf16, one row. Bytes are those of whole streams: header, ids, positions and bases included. `8 bits`
-is one byte per number and nothing beside it. `zstd same codes`: zstd-19 over the very codes that a stream
+Caches are bf16, one row. Bytes are those of whole streams: header, ids, positions and bases included. 8 bits
+are one byte per number and nothing beside it. `zstd same codes`: zstd-19 over the very codes that a stream
 holds, in the better of both orders, and what the stream holds beside its codes. `zstd channels`: zstd-19 over
 codes of the same bins without turning to principal components, in the better order. Speeds are of one thread,
 in bytes of a 16-bit cache, best of several. Accuracy is exact match of greedy answers, paired with the bf16
@@ -142,8 +142,19 @@ def layers(document: Document) -> list[Row]:
             for name, chosen in (("components", codes), ("channels", channels)):
                 row[f"{name}, direct"] = fitted.cost(chosen) / n
                 row[f"{name}, delta"] = fitted.cost(anchors.subtract(chosen)) / n
+            row["as written"] = 8 * len(encoded.codes(layer, 0, kind, 1, 1).frame.payload) / n
+            row["own tables"] = _own_tables(codes) / n
             rows.append(row)
     return rows
+
+
+def _own_tables(codes: np.ndarray) -> float:
+    """Bits with one static table per component, six bits for every symbol that it lists."""
+    bits = 0.0
+    for row in codes:
+        counts = np.unique(row, return_counts=True)[1]
+        bits += 6 * len(counts) - float((counts * np.log2(counts / counts.sum())).sum())
+    return bits
 
 
 def losses(documents: Sequence[Document]) -> list[Row]:

@@ -17,6 +17,7 @@ AREAS = {
     "imports": "Start",
     "decode": "Decoding",
     "prefill": "Prefill",
+    "first_token": "First token from a store",
     "kvpress": "Agreement with kvpress",
 }
 

@@ -16,9 +16,9 @@ HEAD = """# What codes cost and lose
 Every code of the catalogue on the reference model, documents of {tokens:,} tokens, {n:,} questions, sparse
 and dense together; questions unseen, nothing dropped. *Bits* are all that is held (codes, scales, means,
 norms, what does not fill a group) per number of a 16-bit cache; codebooks, predictors and bases come once per
-model and have their own line in the ledger. *Lost* is the share of answers that the full cache has right and the
-code has not, less the reverse, with its paired 95 % interval. *Error* is the mean of |o − o_full| / |o_full|
-over layers, heads and tokens, each attention by itself along the full cache's run.
+model and have their own line in the ledger. *Lost* is the share of answers that the full cache has right
+and the code has not, less the reverse, with its paired 95 % interval. *Error* is the mean of |o − o_full| /
+|o_full| over layers, heads and tokens, each attention by itself along the full cache's run.
 
 | recipe | bits | right | lost | 95 % interval | error |
 |---|---|---|---|---|---|

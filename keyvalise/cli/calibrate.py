@@ -13,6 +13,7 @@ from keyvalise.cli.screen import Screen
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
+    from keyvalise.train.texts import Texts
     from keyvalise.train.trainers import Made
 
 
@@ -52,34 +53,33 @@ def calibrate(
 
     found = Recipe.parse(recipe)
     with screen.status("loading"):
-        from keyvalise.host import assets, purpose
-        from keyvalise.train import texts as sources
         from keyvalise.train import trainers
 
         loaded, tokenizer = inputs.model(model, device)
-    wanted = [one for one in purpose.of(found) if one.kind in trainers.TRAINERS]
-    for name, kind in found.assets:
-        if name not in [one.name for one in wanted]:
-            assets.find(name, loaded, kind)  # where it is missing, this says how it is made
+    wanted = trainers.wanted(found, loaded)
     if out is not None and len(wanted) != 1:
         raise InputError(f"--out names one asset, and {recipe!r} needs {len(wanted)}")
-    state = assets.home() / assets.fingerprint(loaded) / "training"
+    settings: dict[str, Any] = {"tokens": tokens, "seed": seed, "is_shown": screen.has_progress}
     made: list[Made] = []
     for one in wanted:
-        if there := None if fresh or out else trainers.ready(one, loaded):
-            made.append(there)
-            continue
-        if text:
-            given = {path.name: inputs.documents([str(path)]) for path in text}
-            read = sources.of_user(loaded, tokenizer, given, tokens)
-        else:
-            read = sources.generated(loaded, tokenizer, tokens, seed)
-        settings = {"tokens": tokens, "seed": seed, "state": state, "is_shown": screen.has_progress}
-        job = trainers.job(one, loaded, read, out, **settings)
-        if fresh:
-            job.run(0).done()
-        made.append(trainers.make(job))
+        there = None if fresh or out else trainers.ready(one, loaded)
+        if there is None:
+            read = _texts((loaded, tokenizer), text or [], tokens, seed)
+            job = trainers.job(one, loaded, read, out, **settings)
+            if fresh:
+                job.forget()
+            there = trainers.make(job)
+        made.append(there)
     _show(screen, model, str(found), made)
+
+
+def _texts(loaded: tuple[Any, Any], files: list[Path], tokens: int, seed: int) -> Texts:
+    """The user's, or generated ones."""
+    from keyvalise.train import texts
+
+    if not files:
+        return texts.generated(*loaded, tokens, seed)
+    return texts.of_user(*loaded, {path.name: inputs.documents([str(path)]) for path in files}, tokens)
 
 
 def _show(screen: Screen, model: str, recipe: str, made: list[Made]) -> None:

@@ -75,9 +75,11 @@ class CommvqEncode:
         return 0
 
     def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
-        bits, factor = self._values(env).write(values, where.heads)
-        codes = self._keys(env).write(keys, where.heads)
-        return Codes({"keys": codes, "values": bits, "scales_values": factor}, {})
+        k, (v, factor) = (
+            self._keys(env).write(keys, where.heads),
+            self._values(env).write(values, where.heads),
+        )
+        return Codes({"keys": k, "values": v, "scales_values": factor}, {})
 
     def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
         entry = codes.entry
@@ -102,5 +104,6 @@ class CommvqEncode:
         return commuting.Words(tables[:, :stages], env.rope)
 
     def _values(self, env: Env) -> signs.Sums:
-        found = env.fixed[self.codebook]
-        return signs.Sums(found[f"values_{self.bits}"][env.layer], found["middle"][env.layer])
+        return signs.Sums(
+            *(env.fixed[self.codebook][x][env.layer] for x in (f"values_{self.bits}", "middle"))
+        )

@@ -39,20 +39,13 @@ class PqEncode:
     Raises     BadArgument where parts do not divide the head; AssetError for a codebook that is missing or
                was made for something else
     Differs    no rotation is learned first: put hadamard before it
-    Paper      Jégou et al. 2011, IEEE TPAMI 33(1)            Confidence  reconstruction
+    Paper      Jegou et al. 2011, IEEE TPAMI 33(1)            Confidence  reconstruction
     """
 
     parts: int = arg(16, low=1, doc="pieces of a key or value")
     codewords: int = arg(256, low=2, high=65536, doc="codewords for each of them")
     norm: bool = arg(False, doc="whether lengths are written beside")
-    of: str = dataclasses.field(
-        default="pre",
-        metadata={
-            "word": "side",
-            "choices": ("pre", "post"),
-            "doc": "before the rotary embedding, or as stored",
-        },
-    )
+    of: str = dataclasses.field(default="pre", metadata=naming.SIDE)
     index: str = arg("packed", choices=("packed", "resbit"), doc="how numbers of codewords are written")
     codebook: str = asset("pq", doc="codewords of every layer and kv head", kind="product")
     residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")

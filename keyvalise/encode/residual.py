@@ -44,14 +44,7 @@ class RqEncode:
     codewords: int = arg(256, low=2, high=65536, doc="codewords of a stage")
     beam: int = arg(1, low=1, high=64, doc="sums that the search hands from stage to stage")
     norm: bool = arg(False, doc="whether lengths are written beside")
-    of: str = dataclasses.field(
-        default="pre",
-        metadata={
-            "word": "side",
-            "choices": ("pre", "post"),
-            "doc": "before the rotary embedding, or as stored",
-        },
-    )
+    of: str = dataclasses.field(default="pre", metadata=naming.SIDE)
     index: str = arg("packed", choices=("packed", "resbit"), doc="how numbers of codewords are written")
     codebook: str = asset("rq", doc="codewords of every layer and kv head", kind="residual")
     residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")

@@ -41,13 +41,23 @@ class Purpose:
 
     def check(self, made: Asset, path: Path) -> None:
         """Raise AssetError where an asset was made for something else."""
-        for field, mine in self.header.items():
-            own = made.header.get(field)
-            if own != mine:
-                raise AssetError(
-                    f"the asset {path} was made {_told(field, own)}, {self.part.name} needs one made "
-                    f"{_told(field, mine)}; give it a name of its own, and {CALIBRATE}"
-                )
+        own, mine = made.header.get("for"), self.header["for"]
+        if not isinstance(own, Mapping):
+            raise AssetError(f"the asset {path} does not say what it was made for; {CALIBRATE}")
+        was, needed = (
+            ", ".join(
+                f"{key}={facts.get(key)}" for key in sorted({*own, *mine}) if own.get(key) != mine.get(key)
+            )
+            for facts in (own, mine)
+        )
+        behind = made.header.get("behind", ""), self.header["behind"]
+        if behind[0] != behind[1]:
+            was, needed = (f"what {before or 'no transform'} gives" for before in behind)
+        if was != needed:
+            raise AssetError(
+                f"the asset {path} was made for {was}, the recipe's {self.part.name} needs one made for "
+                f"{needed}; give it a name of its own, and {CALIBRATE}"
+            )
 
 
 def of(recipe: Recipe) -> list[Purpose]:
@@ -60,11 +70,3 @@ def of(recipe: Recipe) -> list[Purpose]:
         if isinstance(part, Trained)
         for name, kind in argument.assets(part)
     ]
-
-
-def _told(field: str, value: Any) -> str:
-    if field == "behind":
-        return f"behind {value}" if value else "behind no transform"
-    if not isinstance(value, Mapping):
-        return "for nobody knows what"
-    return "for " + ", ".join(f"{key}={x}" for key, x in value.items())

@@ -65,7 +65,7 @@ def write(x: Tensor, group: int, book: Book, turn: Turn = NONE) -> Written:
     """Rows [N, D] in code; what remains of them is turned before it is mixed, their means are not.
 
     Formula  size = ‖x‖/√D,  mean = Σ x/size / group,  rest = x/size − mean, turned;  c the vectors nearest to
-             H·rest at unit size;  factor = ⟨H·rest, c⟩/⟨c, c⟩ errs least
+             H·rest at unit size;  factor = ‖rest‖/‖c‖, so that nothing shrinks on its way
     """
     (n, dim), x = x.shape, x.to(torch.promote_types(x.dtype, torch.float32))
     lengths = x.square().mean(-1).sqrt().view(-1, group)
@@ -80,7 +80,7 @@ def write(x: Tensor, group: int, book: Book, turn: Turn = NONE) -> Written:
     scale = mixed.square().mean(-1, keepdim=True).sqrt()
     codes = book.encode(torch.where(scale > 0, mixed / scale, 0))
     c = book.decode(codes).to(x.dtype)
-    factor = (mixed * c).sum(-1) / c.square().sum(-1)
+    factor = mixed.norm(dim=-1) / c.norm(dim=-1)
     return Written(codes, factor.clamp(0, affine.LARGEST).half(), sizes, of_sizes, means, of_means)
 
 

@@ -60,10 +60,9 @@ def basis(numbers: Numbers, dim: int, bits: npt.NDArray[np.integer]) -> npt.NDAr
 def mirrors(numbers: Numbers, dim: int, bits: npt.NDArray[np.integer]) -> tuple[Singles, Singles]:
     """w and 2·w / wᵀw of all mirrors, float32 [R, C], zero before their first coordinate."""
     w = np.zeros((len(numbers), dim))
-    for j, whole in enumerate(numbers):
-        w[j, j + 1 :] = whole
-    w *= np.array([unit(dim, int(n)) for n in bits[: len(numbers)]])[:, None]
     places = np.arange(len(numbers))
+    w[places[:, None] < np.arange(dim)] = np.concatenate([np.zeros(0, np.int32), *numbers])
+    w *= np.ldexp(unit(dim, 0), -np.asarray(bits[: len(numbers)], np.int32))[:, None]
     w[places, places] = np.sqrt(np.maximum(1.0 - _total((w * w).T), 0.5))
     return w.astype(np.float32), (w * (2.0 / _total((w * w).T))[:, None]).astype(np.float32)
 

@@ -3,24 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Paper:
-    """One paper; `authors` in BibTeX's own form, `arxiv` its identifier there, or where else it appeared."""
-
-    authors: str
-    title: str
-    year: int
-    arxiv: str = ""
-    venue: str = ""
-
-    @property
-    def place(self) -> str:
-        """Where it is found, in the words of an essay."""
-        return f"arXiv {self.arxiv}" if self.arxiv else self.venue
-
+from keyvalise.recipe import searching
+from keyvalise.recipe.paper import Paper
 
 PAPERS: Mapping[str, Paper] = {
     "fei2025ehpc": Paper(
@@ -254,44 +239,7 @@ PAPERS: Mapping[str, Paper] = {
         2024,
         venue="PMLR 235",
     ),
-    "badri2023hqq": Paper(
-        "Badri, Hicham and Shaji, Appu",
-        "Half-Quadratic Quantization of Large Machine Learning Models",
-        2023,
-        venue="mobiusml.github.io/hqq_blog",
-    ),
-    "aguerrebere2023lvq": Paper(
-        "Aguerrebere, Cecilia and Bhati, Ishwar and Hildebrand, Mark and Tepper, Mariano and Willke, Ted",
-        "Similarity search in the blink of an eye with compressed indices",
-        2023,
-        "2304.04759",
-    ),
-    "tepper2023leanvec": Paper(
-        "Tepper, Mariano and Bhati, Ishwar Singh and Aguerrebere, Cecilia and Hildebrand, Mark "
-        "and Willke, Ted",
-        "{LeanVec}: Searching vectors faster by making them fit",
-        2023,
-        "2312.16335",
-    ),
-    "jegou2011pq": Paper(
-        "J{\\'e}gou, Herv{\\'e} and Douze, Matthijs and Schmid, Cordelia",
-        "Product Quantization for Nearest Neighbor Search",
-        2011,
-        venue="IEEE TPAMI 33(1)",
-    ),
-    "juang1982rq": Paper(
-        "Juang, Biing-Hwang and Gray, Jr., A. H.",
-        "Multiple stage vector quantization for speech coding",
-        1982,
-        venue="ICASSP",
-    ),
-    "babenko2014aq": Paper(
-        "Babenko, Artem and Lempitsky, Victor",
-        "Additive Quantization for Extreme Vector Compression",
-        2014,
-        venue="CVPR",
-    ),
-}
+} | searching.PAPERS
 
 
 def entry(key: str) -> str:

@@ -65,7 +65,7 @@ class Turned:
         before = [part.name for part in self.parts if part.side == "pre"]
         if behind and before:
             raise UnmetNeed(
-                f"{behind[0]} is for keys as they are stored, {before[0]} for keys before their rotation"
+                f"{behind[0]} needs keys as they are stored, {before[0]} needs keys before their rotation"
             )
         self.code.check(self._shape(geometry))
 

@@ -1,14 +1,15 @@
-"""Everything stays in two bits or one, in tables trained for the model: keys as sums of codewords that turn as
-keys do, values as signed sums of vectors.
+"""Everything stays in two bits or one, in tables trained for the model: keys as sums of codewords that turn
+as keys do, values as signed sums of vectors.
 
-A block that commutes with all rotations of a pair of channels is itself a scaled rotation, a complex number. So
-codewords of complex numbers are coded once, before the rotary embedding, and may be turned when they are read.
+A block that commutes with all rotations of a pair of channels is itself a scaled rotation, a complex
+number. So codewords of complex numbers are coded once, before the rotary embedding, and may be turned when
+they are read.
 
 Formula    k̂ = Σ_r (c[r, A_r] + i·c[r, B_r]), 12 bits for each stage r;  v̂ = μ + f·Σ_k s_k·e_k, s_k = ±1
 Units      bits per number;  residual: the most tokens that stay raw
-Cost       ⌈12·⌊D·bits/12⌋/8⌉ bytes per key, D·bits/8 + 2 per value, 4 bytes of ordinal: 2.06 and 1.03 bits per
-           number at D = 128, 2.25 and 1.13 at D = 32. Tables of 2·R·64·D + 2·D·(3·D + 1) bytes, R = ⌊D/6⌋ stages,
-           for every layer and kv head are fixed bytes
+Cost       ⌈12·⌊D·bits/12⌋/8⌉ bytes per key, D·bits/8 + 2 per value, 4 bytes of ordinal: 2.06 and 1.03 bits
+           per number at D = 128, 2.25 and 1.13 at D = 32. Tables of 2·R·64·D + 2·D·(3·D + 1) bytes, R =
+           ⌊D/6⌋ stages, for every layer and kv head are fixed bytes
 Phase      a token is written when it lies `residual` behind
 Scope      per kv head; every entry leaves alone, so that dropping frees its bytes at once
 Needs      tables of the model: `keyvalise calibrate`

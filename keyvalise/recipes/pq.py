@@ -11,7 +11,7 @@ Phase      a token is written when it lies `residual` behind
 Scope      per kv head; the queries of its group share its books
 Reduces to full while nothing has left the raw window
 Differs    made for searching vectors; books of keys before the rotary embedding, which smears them otherwise
-Paper      Jégou et al. 2011, IEEE TPAMI 33(1)            Confidence  reconstruction
+Paper      Jegou et al. 2011, IEEE TPAMI 33(1)            Confidence  reconstruction
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class Coded:
         n_heads = self.shape[1]
         group = queries.q.shape[1] // n_heads
         out, lse = attend.empty(queries.q, self.env.geometry.value_dim)
-        limit, is_direct = self._limit(queries.q.shape[2]), isinstance(self.codec, Direct)
+        limit = self._limit(queries.q.shape[2])
         for row in range(self.shape[0]):
             edges = self.bounds[row * n_heads : (row + 1) * n_heads + 1]
             for begin in range(edges[0], edges[-1], limit):
@@ -147,35 +147,27 @@ class Coded:
                 first = bisect.bisect_right(edges, begin) - 1
                 last = bisect.bisect_left(edges, end)
                 heads = slice(first * group, last * group)
-                asked = Asked(
-                    queries.q[row, heads],
-                    first,
-                    tuple(min(max(edge, begin), end) - begin for edge in edges[first : last + 1]),
-                    queries.scale,
-                    queries.softcap,
-                    None if self.logw is None else self.logw[begin:end],
-                )
-                part = self._answer(asked, begin, is_direct)
+                bounds = tuple(min(max(edge, begin), end) - begin for edge in edges[first : last + 1])
+                part = self._answer(replace(queries, q=queries.q[row : row + 1, heads]), begin, first, bounds)
                 own = out[row : row + 1, heads], lse[row : row + 1, heads]
                 out[row : row + 1, heads], lse[row : row + 1, heads] = attend.merge(own, part)
         return Partial(out, lse), self
 
-    def _answer(self, asked: Asked, begin: int, is_direct: bool) -> tuple[Tensor, Tensor]:
-        """out [1, G·h, S, Dv], lse [1, G·h, S] over the block of entries from `begin` on."""
-        end = begin + asked.bounds[-1]
-        if is_direct and asked.q.shape[1] == 1:
-            codes, where = self._part(begin, end)
-            one = replace(asked, q=asked.q[:, 0])
-            out, lse = self.codec.attend(self.env, codes, where, one)  # type: ignore[attr-defined]
+    def _answer(
+        self, queries: Queries, begin: int, first: int, bounds: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """out [1, G·h, S, Dv], lse [1, G·h, S] over a block of the entries of h heads of one row.
+
+        begin   where the block begins;  first: the head of its first entry;  bounds: see `Asked`
+        """
+        end, q, scale, softcap = begin + bounds[-1], queries.q, queries.scale, queries.softcap
+        logw = None if self.logw is None else self.logw[begin:end]
+        if isinstance(self.codec, Direct) and q.shape[2] == 1:
+            asked = Asked(q[0, :, 0], first, bounds, scale, softcap, logw)
+            out, lse = self.codec.attend(self.env, *self._part(begin, end), asked)
             return out[None, :, None], lse[None, :, None]
-        return attend.ragged(
-            asked.q[None],
-            *self.decoded(begin, end),
-            bounds=asked.bounds,
-            scale=asked.scale,
-            softcap=asked.softcap,
-            logw=asked.logw,
-        )
+        keys, values = self.decoded(begin, end)
+        return attend.ragged(q, keys, values, bounds=bounds, scale=scale, softcap=softcap, logw=logw)
 
     def _limit(self, n_queries: int) -> int:
         """Entries that one read decodes at once, in whole groups."""

@@ -81,7 +81,7 @@ def _train(job: Job, sizes: Sizes) -> Asset:
             return collect(number)
         layer = number - n_texts
         for i, name in enumerate(NAMES):
-            x = seen[name][layer, :, : int(counts["n"])]
+            x = seen[name][layer, :, : int(counts["n"])].to(job.reader.model.device)
             if x.shape[1] < sizes.n:
                 raise InputError(
                     f"the texts give {x.shape[1]} vectors for {sizes.n} codewords; ask for more --tokens"

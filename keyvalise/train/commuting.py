@@ -3,10 +3,10 @@
 Formula    keys: stage after stage on what the stages before leave, expectation and maximisation while the
            temperature falls (`train.turning`), the table with the least error is kept.  Values: signs are
            searched and matrices found in turns (`train.signed`), for 1 and for 2 bits
-Units      a step is one text, of which as many tokens are taken as of any other, then one iteration of a stage
-           or of a matrix in all layers and heads
-Differs    no network foretells the bits of values: they are searched, and matrices are trained on what is to be
-           rebuilt, not on attention. The temperature is a share of the size of what a stage codes
+Units      a step is one text, of which as many tokens are taken as of any other, then one iteration of a
+           stage or of a matrix in all layers and heads
+Differs    no network foretells the bits of values: they are searched, and matrices are trained on what is
+           to be rebuilt, not on attention. The temperature is a share of the size of what a stage codes
 Paper      Li et al. 2025, arXiv 2506.18879            Confidence  official code
 """
 
@@ -51,8 +51,8 @@ AXES = {
 class Course:
     """What is learned from keys [L, H, N, D], paired, and values [L, H, N, Dv]; `tensors` change in place.
 
-    tensors   keys [L, H, R, 64, D], values_1, values_2 [L, H, Dv·bits, Dv], middle [L, H, Dv], and of the stage
-              that is trained: table [L, H, 64, D], least [L, H] error so far
+    tensors   keys [L, H, R, 64, D], values_1, values_2 [L, H, Dv·bits, Dv], middle [L, H, Dv], and of the
+              stage that is trained: table [L, H, 64, D], least [L, H] error so far
     """
 
     keys: Tensor

@@ -53,6 +53,10 @@ class Job:
         path = None if self.state is None else self.state / f"{self.name}.safetensors"
         return Run(self.name, n_steps, self.facts, path, is_shown=self.is_shown)
 
+    def forget(self) -> None:
+        """Forget a run that was broken off, or has done its work."""
+        self.run(0).done()
+
     def axis(self, name: str) -> str:
         """What the axis of a key's or value's numbers is called: the head's, unless a transform changed
         it.

@@ -23,8 +23,8 @@ def start(x: Tensor, n: int) -> Tensor:
 
 
 def improve(matrix: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, float]:
-    """The matrix of the least weighted squared error for the signs that a search finds, longest rows first, and
-    the weighted error of the matrix before, as a share.
+    """The matrix of the least weighted squared error for the signs that a search finds, longest rows first,
+    and the weighted error of the matrix before, as a share.
 
     Shapes   matrix [K, D], x [M, D], weight [M]
     """

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from keyvalise.host import assets, hashes
+from keyvalise.host import assets, hashes, purpose
 from keyvalise.host import model as models
 from keyvalise.host.purpose import Purpose
+from keyvalise.recipe.object import Recipe
 from keyvalise.store import asset
 from keyvalise.store.asset import Asset
 from keyvalise.train import codebooks, commuting, predictors, projections
@@ -46,32 +47,45 @@ class Made:
     is_new: bool
 
 
-def ready(purpose: Purpose, model: Any) -> Made | None:
+def wanted(recipe: Recipe, model: Any) -> list[Purpose]:
+    """The assets of a recipe that are made here.
+
+    Raises   AssetError where one that is made in another way is missing, with that way
+    """
+    found = [one for one in purpose.of(recipe) if one.kind in TRAINERS]
+    for name, kind in recipe.assets:
+        if name not in [one.name for one in found]:
+            assets.find(name, model, kind)
+    return found
+
+
+def ready(one: Purpose, model: Any) -> Made | None:
     """The asset if there is one, None where it is to be made.
 
     Raises   AssetError for one that was made for something else, or is named by a hash that nothing has
     """
     try:
-        path = assets.find(purpose.name, model, purpose.kind)
+        path = assets.find(one.name, model, one.kind)
     except AssetError:
-        if not purpose.name.isidentifier():
+        if not one.name.isidentifier():
             raise
         return None
     found = asset.read(path)
-    purpose.check(found, path)
-    return Made(purpose.name, path, hashes.of(path), found.header, False)
+    one.check(found, path)
+    return Made(one.name, path, hashes.of(path), found.header, False)
 
 
-def job(purpose: Purpose, model: Any, texts: Texts, name: str | None = None, **options: Any) -> Job:
+def job(one: Purpose, model: Any, texts: Texts, name: str | None = None, **options: Any) -> Job:
     """What is to be made, under the name that its part asks for or another; `options` are those of Job.
 
     Raises   InputError for a name that is none
     """
-    name = name or purpose.name
+    name = name or one.name
     if not name.isidentifier():
         raise InputError(f"assets are kept under plain words, and {name!r} is none; write one such as mine")
-    reader = Reader(model, purpose.before, purpose.side == "pre", _held(purpose, model))
-    return Job(purpose, reader, texts, name, **options)
+    reader = Reader(model, one.before, one.side == "pre", _held(one, model))
+    state = assets.home() / assets.fingerprint(model) / "training"
+    return Job(one, reader, texts, name, state=state, **options)
 
 
 def make(job: Job) -> Made:
@@ -82,14 +96,14 @@ def make(job: Job) -> Made:
     made, model = TRAINERS[str(job.purpose.kind)](job), job.reader.model
     path = assets.home() / assets.fingerprint(model) / f"{job.name}.safetensors"
     asset.write(path, made)
-    job.run(0).done()
+    job.forget()
     return Made(job.name, path, hashes.of(path), made.header, True)
 
 
-def _held(purpose: Purpose, model: Any) -> Mapping[str, Mapping[str, Tensor]]:
+def _held(one: Purpose, model: Any) -> Mapping[str, Mapping[str, Tensor]]:
     """What the assets of the transforms before the part hold."""
     layers = models.host_layers(model)
     handled = models.handled(layers)
     shape = Geometry.of(models.text_config(model), model.dtype, max(len(handled), 1))
-    named = tuple(dict.fromkeys(one for part in purpose.before for one in argument.assets(part)))
+    named = tuple(dict.fromkeys(name for part in one.before for name in argument.assets(part)))
     return assets.of(named, model, shape, handled, len(layers))

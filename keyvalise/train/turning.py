@@ -1,6 +1,7 @@
 """Tables of codewords that turn like keys, found by expectation and maximisation.
 
-Axes       M rows of D = 2J numbers (real parts, then imaginary ones); codewords c_A + i·c_B of a table's n rows
+Axes       M rows of D = 2J numbers (real parts, then imaginary ones); codewords c_A + i·c_B of a table's n
+           rows
 Formula    E: p_m(A, B) = softmax over all (A, B) of −‖x_m − c_A − i·c_B‖/τ
            M: Σ p_m(A, B)·‖x_m − c_A − i·c_B‖² is least where (diag(r + s) + i·(W − Wᵀ))·c = X_r − i·X_s,
            W = Σ_m p_m, r and s its sums over rows and columns, X_r, X_s the sums of x weighed likewise: n

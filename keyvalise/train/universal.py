@@ -2,8 +2,8 @@
 
     python -m keyvalise.train.universal --out FOLDER
 
-Formula    Lloyd's iterations from random samples, every one on new noise; in the later half a vector moves only
-           a share of the way, the less the later, so that what single samples add is averaged away
+Formula    Lloyd's iterations from random samples, every one on new noise; in the later half a vector moves
+           only a share of the way, the less the later, so that what single samples add is averaged away
 Units      samples: vectors of eight numbers for each iteration
 Differs    the nearest vector, not the one at the smallest angle, so that lengths are coded too; stored in 32
            bits, not in 4

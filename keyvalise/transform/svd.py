@@ -66,9 +66,8 @@ class SvdTransform:
 
     def shape(self, geometry: Geometry) -> Geometry:
         key_dim = project.rank(self.rank, geometry.key_dim, "rank")
-        return replace(
-            geometry, key_dim=key_dim, value_dim=project.rank(self.values, geometry.value_dim, "values")
-        )
+        value_dim = project.rank(self.values, geometry.value_dim, "values")
+        return replace(geometry, key_dim=key_dim, value_dim=value_dim)
 
     def forward(
         self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home

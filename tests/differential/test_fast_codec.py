@@ -187,3 +187,10 @@ def test_exact_numbers_are_the_same_words(form: floats.Form, n: int) -> None:
         if n > 1 and (run := getattr(packed, name)[4:]) and len(run) + 4 == len(getattr(packed, name)):
             with pytest.raises(ValueError, match=r"fit|end|missing|cut"):
                 fast_exact.unpack(dataclasses.replace(packed, **{name: run}), p, s, form)
+
+
+@pytest.mark.parametrize(("dim", "n"), [(0, 7), (7, 0), (7, 63), (130, 33)])
+def test_flipping_is_transposing(dim: int, n: int) -> None:
+    rng = np.random.default_rng(n)
+    y, scale = rng.normal(size=(dim, n)).astype(np.float32), rng.normal(size=dim).astype(np.float32)
+    assert np.array_equal(turned.flip(y, scale), y.T * scale)

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 import keyvalise
 from keyvalise import KVCache, Recipe
-from keyvalise.host import taps
+from keyvalise.host import assets, taps
 from keyvalise.store import asset
 from tests.support import drive
 from tests.support.models import tiny
@@ -173,6 +173,21 @@ def heads(activation: str = "silu", **matrices: torch.Tensor) -> Callable[[], An
             path = Path(folder) / "heads"
             asset.write(path, asset.Asset("retaining", {**right, **matrices}, {"activation": activation}))
             KVCache(tiny("llama"), f"locret(head='{path}')")
+
+    return call
+
+
+def book(scale: float = 1.0, **header: Any) -> Callable[[], Any]:
+    """A recipe that takes a codebook with other words in its header, or numbers times a scale."""
+
+    def call() -> None:
+        model = tiny("llama")
+        right = asset.read(assets.find("pq", model))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "book"
+            tensors = {name: scale * tensor for name, tensor in right.tensors.items()}
+            asset.write(path, asset.Asset(right.kind, tensors, {**right.header, **header}))
+            KVCache(model, f"pq(codebook='{path}')")
 
     return call
 

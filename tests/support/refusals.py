@@ -30,6 +30,7 @@ from keyvalise.types.quantity import Budget
 from tests.support.misuses import (
     Words,
     answer,
+    book,
     bytes_of_codes,
     compiled,
     drafted_on_latents,
@@ -114,11 +115,17 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
             recipe("pyramidkv @ 20%; int4 on 1.."),
             "pyramid needs layers:alike: it moves entries between layers",
         ),
+        (
+            recipe("center(side=post) > center > int4"),
+            "center needs keys as they are stored, center needs keys before their rotation",
+        ),
         (growing_rotation, "positions=slot needs rope:static: the model's rotary angles must not change"),
         (from_queries, "window needs queries:piece, which neither the model nor an earlier part"),
     ],
     BadArgument: [
         (recipe("int4(group=40)"), "group=40 is not allowed; group must be at most the head size 16"),
+        (recipe("hqq(group=40)"), "group=40 is not allowed; group must be at most the head size 16"),
+        (lambda: KVCache(tiny("gpt2"), "pq"), "parts=16 is not allowed; parts must be a divisor of"),
         (
             recipe("plphp(alpha=0.2)"),
             "attentive: alpha=0.2 is not allowed; alpha must be above beta, which is 0.5",
@@ -174,8 +181,14 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     AssetError: [
         (
             recipe("duo(profile=nothing)"),
-            "no asset 'nothing' for this LlamaForCausalLM; kept for it: classes, duo,",
+            "no asset 'nothing' for this LlamaForCausalLM; kept for it: aquakv, classes,",
         ),
+        (recipe("pq(codebook='pq@000000')"), "the recipe names 'pq@000000'; name what there is, or put"),
+        (recipe("pq(parts=8)"), "made for parts=16, the recipe's pq needs one made for parts=8; give it a"),
+        (book(**{"for": 3}), "does not say what it was made for; train one with `keyvalise calibrate"),
+        (book(axes={}), "does not say what the axes of its tensors are"),
+        (book(axes=dict.fromkeys(("keys", "values"), ["head"] * 5)), "is of another model: keys is [3, 4"),
+        (book(scale=1e9), "holds a number in keys that is not finite; make it again"),
         (profile("[0.5, 0.5, 0.5]"), "is of the kind dropped, a part asks for heads"),
         (profile(ours(model="0" * 12)), "was made for the model 000000000000, this LlamaForCausalLM is"),
         (profile("1\t1\t1\n" * 4), "has heads where layers belong; turn its rows into columns"),

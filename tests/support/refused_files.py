@@ -20,7 +20,7 @@ from keyvalise.store.file import File
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.source import Opened
 from keyvalise.store.tokens import Tokens
-from keyvalise.types.data import Scratch, Sketch, Stretch
+from keyvalise.types.data import Sketch, Stretch
 from keyvalise.types.errors import (
     CacheFileError,
     Damaged,
@@ -30,6 +30,7 @@ from keyvalise.types.errors import (
     OtherModel,
     UnsupportedModel,
 )
+from keyvalise.types.scratch import Scratch
 from tests.support import drive
 from tests.support.cachefiles import retold
 from tests.support.models import tiny

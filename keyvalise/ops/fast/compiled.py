@@ -5,22 +5,46 @@ No fast mathematics anywhere: a decoder on another machine must find the same bi
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import warnings
+import zlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from numba import njit
 
+_CONTRACT: dict[str, Any] = {"error_model": "numpy"}
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """The function, compiled when it is first called with new types."""
-    try:
-        return njit(cache=True, error_model="numpy")(function)
-    except RuntimeError as flaw:
-        warnings.warn(
-            f"compiled kernels cannot be kept on disk, so every process compiles them anew ({flaw}); "
-            "set NUMBA_CACHE_DIR to a folder that can be written",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return njit(error_model="numpy")(function)
+
+def seeing(*modules: ModuleType) -> Callable[[Callable[..., Any]], Any]:
+    """Compiles a function, when it is first called with new types, that takes constants or calls functions
+    from these modules.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        try:
+            kernel = njit(cache=True, **_CONTRACT)(function)
+        except RuntimeError as flaw:
+            warnings.warn(
+                f"compiled kernels cannot be kept on disk, so every process compiles them anew ({flaw}); "
+                "set NUMBA_CACHE_DIR to a folder that can be written",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return njit(**_CONTRACT)(function)
+        # What is kept looks at the function's own file alone; this makes it notice changes in the others.
+        with contextlib.suppress(AttributeError):
+            place = kernel._cache._cache_file
+            place._source_stamp = (place._source_stamp, *map(_stamp, modules))
+        return kernel
+
+    return compiled
+
+
+kernel = seeing()
+
+
+def _stamp(module: ModuleType) -> int:
+    return zlib.crc32(inspect.getsource(module).encode())

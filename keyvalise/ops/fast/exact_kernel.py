@@ -9,8 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from keyvalise.ops import exact, floats, located
-from keyvalise.ops.fast.compiled import kernel
+from keyvalise.ops.fast import rans_kernel
+from keyvalise.ops.fast.compiled import seeing
 from keyvalise.ops.fast.rans_kernel import take
+
+kernel = seeing(exact, floats, located, rans_kernel)
 
 _U = np.uint64
 _MASK, _ONE, _P = _U(4095), _U(1), _U(12)

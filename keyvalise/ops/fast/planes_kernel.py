@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from keyvalise.ops import planes
-from keyvalise.ops.fast.compiled import kernel
+from keyvalise.ops.fast.compiled import seeing
+
+kernel = seeing(planes)
 
 _U = np.uint64
 _MASK, _ONE, _P = _U(4095), _U(1), _U(12)

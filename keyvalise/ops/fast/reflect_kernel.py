@@ -11,15 +11,17 @@ from keyvalise.ops.fast.compiled import kernel
 def mirror_(mirrors, scaled, out):  # type: ignore[no-untyped-def]
     """Apply all mirrors, the last one first; mirror j touches rows and columns from j on."""
     dim, rank = out.shape
-    total = np.empty(rank, np.float32)
+    room = np.empty(rank, np.float32)
     for j in range(rank - 1, -1, -1):
-        for k in range(j, rank):
-            total[k] = mirrors[j, j] * out[j, k]
+        total, n = room[j:], rank - j
+        w, row = mirrors[j, j], out[j, j:]
+        for k in range(n):
+            total[k] = w * row[k]
         for i in range(j + 1, dim):
-            w = mirrors[j, i]
-            for k in range(j, rank):
-                total[k] += w * out[i, k]
+            w, row = mirrors[j, i], out[i, j:]
+            for k in range(n):
+                total[k] += w * row[k]
         for i in range(j, dim):
-            w = scaled[j, i]
-            for k in range(j, rank):
-                out[i, k] -= w * total[k]
+            w, row = scaled[j, i], out[i, j:]
+            for k in range(n):
+                row[k] -= w * total[k]

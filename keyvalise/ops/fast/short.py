@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def read(
-    tables: Bytes, widths: Bytes, lengths: Sequence[int], runs: tuple[bytes, bytes, bytes]
+    tables: Bytes, widths: Bytes, lengths: npt.NDArray[np.int64], runs: tuple[bytes, bytes, bytes]
 ) -> npt.NDArray[np.int32]:
     """All rows, one after another.
 
@@ -24,7 +23,7 @@ def read(
     Raises           ValueError where the bytes do not hold so many numbers
     """
     message, low, escapes = runs
-    n = sum(lengths)
+    n = int(lengths.sum())
     stacks = rans.Stacks.of(message, n)
     far = np.frombuffer(escapes, np.int32)
     out = np.empty(n, np.int32)
@@ -35,7 +34,7 @@ def read(
         densities.tables().slots.reshape(-1),
         tables,
         widths,
-        np.array(lengths, np.int64),
+        lengths,
         np.frombuffer(low + bytes(8), np.uint8),
         far,
         out,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from keyvalise.ops import densities
-from keyvalise.ops.fast.compiled import kernel
+from keyvalise.ops.fast.compiled import seeing
+
+kernel = seeing(densities)
 
 _U = np.uint64
 _MASK, _ONE, _P = _U(4095), _U(1), _U(12)
@@ -20,7 +22,7 @@ _MOST, _ESCAPE = densities.MOST, densities.ESCAPE
 def read(words, at, states, flat, tables, widths, lengths, low, escapes, out):  # type: ignore[no-untyped-def]
     """Fill out with all rows, one after another; returns how many escapes were asked for."""
     ends, begins, last = at[0], at[1], _U(len(states) - 1)
-    lane, taken, bit, i = _U(0), 0, 0, 0
+    lane, taken, bit, i = _U(0), 0, np.int64(0), 0
     for r in range(len(lengths)):
         row, width = _U(tables[r]) << _P, np.int64(widths[r])
         half, mask = (1 << width) >> 1, (1 << width) - 1

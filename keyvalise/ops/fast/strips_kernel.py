@@ -8,8 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from keyvalise.ops import densities, energy
-from keyvalise.ops.fast.compiled import kernel
+from keyvalise.ops.fast import rans_kernel
+from keyvalise.ops.fast.compiled import seeing
 from keyvalise.ops.fast.rans_kernel import take
+
+kernel = seeing(densities, energy, rans_kernel)
 
 _MOST, _ESCAPE = densities.MOST, densities.ESCAPE
 _SHIFT, _LOUDEST = energy.SHIFT, energy.LOUDEST

@@ -33,6 +33,13 @@ def lay_out(
     return out
 
 
+def flip(y: Singles, scale: Singles) -> Singles:
+    """Rows of channels: y [C, N] · scale [C] → [N, C]."""
+    out = np.empty(y.shape[::-1], np.float32)
+    _kernels().flip(y, scale, out)
+    return out
+
+
 def _kernels() -> Any:
     from keyvalise.ops.fast import turned_kernel
 

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from keyvalise.ops.fast.compiled import kernel
+
+_TILE = 16
+_U = np.uint64
 
 
 @kernel
 def lay_out(x, rows, mean, cos, sin, is_interleaved, out):  # type: ignore[no-untyped-def]
     """Fill out [H, N, D]."""
     heads, n, dim = out.shape
-    half = cos.shape[2]
-    for h in range(heads):
-        first, turn = h * dim, h if len(cos) > 1 else 0
-        for i in range(n):
-            row = rows[i]
+    half, is_own = cos.shape[2], len(cos) > 1
+    for i in range(n):
+        # An unsigned index cannot count from the end, which would keep the loops from being vectorised.
+        whole = x[_U(rows[i])]
+        for h in range(heads):
+            first = h * dim
+            source, middle = whole[first : first + dim], mean[first : first + dim]
+            c, s = cos[_U(h if is_own else 0), _U(i)], sin[_U(h if is_own else 0), _U(i)]
+            to = out[_U(h), _U(i)]
             if is_interleaved:
                 for k in range(half):
-                    at = first + 2 * k
-                    a, b = x[row, at] + mean[at], x[row, at + 1] + mean[at + 1]
-                    out[h, i, 2 * k] = a * cos[turn, i, k] - b * sin[turn, i, k]
-                    out[h, i, 2 * k + 1] = b * cos[turn, i, k] + a * sin[turn, i, k]
+                    a, b = source[2 * k] + middle[2 * k], source[2 * k + 1] + middle[2 * k + 1]
+                    to[2 * k] = a * c[k] - b * s[k]
+                    to[2 * k + 1] = b * c[k] + a * s[k]
             else:
                 for k in range(half):
-                    a, b = x[row, first + k] + mean[first + k], x[row, first + k + half] + mean[first + k + half]
-                    out[h, i, k] = a * cos[turn, i, k] - b * sin[turn, i, k]
-                    out[h, i, k + half] = b * cos[turn, i, k] + a * sin[turn, i, k]
+                    a, b = source[k] + middle[k], source[k + half] + middle[k + half]
+                    to[k] = a * c[k] - b * s[k]
+                    to[k + half] = b * c[k] + a * s[k]
             for k in range(2 * half, dim):
-                out[h, i, k] = x[row, first + k] + mean[first + k]
+                to[k] = source[k] + middle[k]
+
+
+@kernel
+def flip(y, scale, out):  # type: ignore[no-untyped-def]
+    """out[i, c] = y[c, i] · scale[c], by way of a tile that stays in the cache."""
+    n, dim = out.shape
+    tile = np.empty((_TILE, _TILE), np.float32)
+    for first in range(0, n, _TILE):
+        height = min(_TILE, n - first)
+        for left in range(0, dim, _TILE):
+            width = min(_TILE, dim - left)
+            for c in range(width):
+                for i in range(height):
+                    tile[i, c] = y[left + c, first + i] * scale[left + c]
+            for i in range(height):
+                for c in range(width):
+                    out[first + i, left + c] = tile[i, c]

@@ -57,11 +57,10 @@ def read(data: Reader, lengths: Sequence[int]) -> list[Whole]:
     tables, low = np.frombuffer(data.take(2 * n_rows), np.uint8).reshape(2, n_rows)
     if n_rows and (tables.max() >= densities.FAMILIES * densities.SCALES or low.max() > _MOST_LOW):
         raise DamagedStream("a row of the stream names a table that does not exist")
-    message = data.blob()
-    n_bits = sum(int(width) * length for width, length in zip(low, lengths, strict=True))
-    bits, far = data.take(-(-n_bits // 8)), data.blob()
+    message, sizes = data.blob(), np.array(lengths, np.int64)
+    bits, far = data.take(-(-int(low @ sizes) // 8)), data.blob()
     try:
-        values = fast_short.read(tables, low, lengths, (message, bits, far))
+        values = fast_short.read(tables, low, sizes, (message, bits, far))
     except ValueError as flaw:
         raise DamagedStream(str(flaw)) from None
     ends = list(itertools.accumulate(lengths, initial=0))

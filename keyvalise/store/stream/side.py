@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keyvalise.ops import principal
-from keyvalise.ops.fast import product
+from keyvalise.ops.fast import product, turned
 from keyvalise.store.stream import short
 from keyvalise.store.stream.wire import Reader, Writer
 from keyvalise.types.errors import DamagedStream
@@ -62,7 +62,7 @@ class Side:
     def backward(self, y: Singles, order: tuple[Whole, Whole], *, is_steady: bool = False) -> Singles:
         """Rows of components, less the mean: [R, N] → [N, C]; is_steady: the same bits everywhere."""
         if self.width == 1:
-            return np.ascontiguousarray(y.T) * self.spread
+            return turned.flip(y, self.spread)
         blocks, ranks = order
         out = np.empty((y.shape[1], self.dim), np.float32)
         for i, block in enumerate(self.blocks):
@@ -131,8 +131,7 @@ def write(side: Side, known: tuple[int, ...] | None, ranks: tuple[int, ...]) -> 
     for block in new:
         out.number(block.rank)
     if sum(block.rank for block in new):
-        short.write(out, [block.bits for block in new])
-        short.write(out, [row for block in new for row in block.numbers])
+        short.write(out, [*(block.bits for block in new), *(row for block in new for row in block.numbers)])
     return bytes(out.data)
 
 
@@ -147,14 +146,16 @@ def read(data: bytes, known: Side | None, dim: int, heads: int) -> Side:
     new = [source.number(known.width - block.rank) for block in known.blocks]
     blocks = known.blocks
     if sum(new):
-        precision = short.read(source, new)
+        lengths = [_lengths(block, n) for block, n in zip(blocks, new, strict=True)]
+        rows = short.read(source, [*new, *(n for block in lengths for n in block)])
+        precision, numbers = rows[: len(new)], iter(rows[len(new) :])
         if any((bits < 1).any() or (bits > principal.MOST_BITS).any() for bits in precision):
             raise DamagedStream("a basis of the stream has an impossible precision")
-        lengths = [_lengths(block, n) for block, n in zip(blocks, new, strict=True)]
-        rows = iter(short.read(source, [n for block in lengths for n in block]))
         blocks = tuple(
             principal.Block(
-                block.width, [*block.numbers, *(next(rows) for _ in bits)], np.concatenate([block.bits, bits])
+                block.width,
+                [*block.numbers, *(next(numbers) for _ in bits)],
+                np.concatenate([block.bits, bits]),
             )
             for block, bits in zip(blocks, precision, strict=True)
         )

@@ -153,7 +153,9 @@ def test_keys_are_coded_before_the_embedding(turn: Rope) -> None:
     again = code.decode(at, code.encode(at, turned, turned, where, {}), where, torch.float32)
     assert float((again[0] - turned).norm() / turned.norm()) < 0.02
     assert float((again[1] - turned).norm() / turned.norm()) > 0.1
-    plain = code.decode(at, code.encode(at, turned, turned, Where.alone(7), {}), Where.alone(7), torch.float32)
+    plain = code.decode(
+        at, code.encode(at, turned, turned, Where.alone(7), {}), Where.alone(7), torch.float32
+    )
     assert torch.equal(plain[0], plain[1])
 
 

@@ -1,4 +1,5 @@
-"""Codewords that turn like keys: before or after the rotation, looked up or spelled out, found fast or slowly."""
+"""Codewords that turn like keys: before or after the rotation, looked up or spelled out, found fast or
+slowly."""
 
 from __future__ import annotations
 

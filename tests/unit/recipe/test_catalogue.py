@@ -14,7 +14,8 @@ from tests.house.checks.source import PACKAGE, ROOT
 NAMES = (
     "full streaming h2o observed snapkv tova knorm keydiff expected random weighted_random pyramidkv "
     "adakv headkv headkv_r2 compresskv prefixkv duo rlkv rlkv_surrogate razor vatp caote criticalkv "
-    "keyformer fastgen plphp normxlogit locret ehpc kvcrush balancekv ems elastic cam kivi int8 int4 int2"
+    "keyformer fastgen plphp normxlogit locret ehpc kvcrush balancekv ems elastic cam mikv kivi nsnquant "
+    "commvq aquakv int8 int4 int2 hqq lvq leanvec lowrank pq rq"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from keyvalise.recipe import catalogue
+from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.types.geometry import Geometry
@@ -99,6 +99,22 @@ VALUES = {
     "weight": "mass",
     "ems.weight": "count",
     "zero": 1.5,
+    "code": "int8",
+    "balance": False,
+    "norm": True,
+    "side": "post",
+    "lowrank.side": "pre",
+    "index": "resbit",
+    "codebook": "mine",
+    "basis": "mine",
+    "projections": "mine",
+    "solver": "frank_wolfe",
+    "second": 4,
+    "hqq.bits": 3,
+    "nsnquant.bits": 1,
+    "commvq.bits": 1,
+    "first": 3,
+    "predictors": "mine",
 }
 
 
@@ -128,8 +144,8 @@ def test_every_argument_changes_what_it_says(name: str) -> None:
         for target in targets:
             part, _, field = target.partition(".")
             found = [p for p in recipe.parts if p.name == part]
-            field = "channels" if (part.startswith("int"), field) == (True, "group") else field
-            assert found and all(getattr(p, field) == value for p in found)
+            own = {words.word(f): f.name for p in found for f in words.fields(p)}
+            assert found and all(getattr(p, own[field]) == value for p in found)
 
 
 @pytest.mark.parametrize(("name", "protected"), PROTECTED.items())

@@ -17,9 +17,10 @@ from keyvalise.store.demoted import Demoted
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
 from keyvalise.store.tokens import Tokens
-from keyvalise.types.data import Env, Memory, Scratch, Sketch, Stretch
+from keyvalise.types.data import Env, Memory, Sketch, Stretch
 from keyvalise.types.errors import CacheFileError, Damaged, FutureVersion
 from keyvalise.types.geometry import Geometry, Rope
+from keyvalise.types.scratch import Scratch
 from keyvalise.types.segment import Segment
 from tests.support import segments
 from tests.support.segments import Runs

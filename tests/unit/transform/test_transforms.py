@@ -114,7 +114,7 @@ def test_a_chain_of_transforms_is_undone_in_reverse() -> None:
 
 def test_sides_that_do_not_go_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     both = Turned((make("center", named={"side": "post"}), make("center")), make("int4"))
-    with pytest.raises(UnmetNeed, match="center is for keys as they are stored"):
+    with pytest.raises(UnmetNeed, match="center needs keys as they are stored, center needs keys before"):
         both.check(GEOMETRY)
 
 
