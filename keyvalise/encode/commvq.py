@@ -13,7 +13,7 @@ from keyvalise.ops.turn import Turn
 from keyvalise.types.argument import arg, asset
 from keyvalise.types.code import Asked, Codes, Home, Side, Where
 from keyvalise.types.data import Env
-from keyvalise.types.errors import AssetError, BadArgument
+from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
 
 WORD = 12
@@ -68,23 +68,21 @@ class CommvqEncode:
             raise BadArgument("head size", geometry.key_dim, "even, as keys are coded in pairs of channels")
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
-        values = pack.width(geometry.value_dim * self.bits, 1)
-        return float(bitpack.width(self.stages(geometry), WORD) + values + 2)
+        n_bits = geometry.value_dim * self.bits
+        return float(bitpack.width(self.stages(geometry), WORD) + pack.width(n_bits, 1) + 2)
 
     def group_bytes(self, geometry: Geometry) -> int:
         return 0
 
     def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
-        k, (v, factor) = (
-            self._keys(env).write(keys, where.heads),
-            self._values(env).write(values, where.heads),
-        )
+        v, factor = self._values(env).write(values, where.heads)
+        k = self._keys(env).write(keys, where.heads)
         return Codes({"keys": k, "values": v, "scales_values": factor}, {})
 
     def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
-        entry = codes.entry
-        values = self._values(env).read(entry["values"], entry["scales_values"], where.heads)
-        return self._keys(env).read(entry["keys"], where.heads).to(dtype), values.to(dtype)
+        keys, values, factor = (codes.entry[name] for name in ("keys", "values", "scales_values"))
+        v = self._values(env).read(values, factor, where.heads).to(dtype)
+        return self._keys(env).read(keys, where.heads).to(dtype), v
 
     def attend(self, env: Env, codes: Codes, where: Where, asked: Asked) -> tuple[Tensor, Tensor]:
         k, v, entry, turn = self._keys(env), self._values(env), codes.entry, Turn(env.rope, where.positions)
@@ -98,12 +96,9 @@ class CommvqEncode:
         return lookup.attend(asked, dots, weighed, env.geometry.value_dim)
 
     def _keys(self, env: Env) -> commuting.Words:
-        tables, stages = env.fixed[self.codebook]["keys"][env.layer], self.stages(env.geometry)
-        if tables.shape[1] < stages:
-            raise AssetError(f"the asset {self.codebook} holds {tables.shape[1]} stages, {stages} are needed")
-        return commuting.Words(tables[:, :stages], env.rope)
+        tables = env.fixed[self.codebook]["keys"][env.layer]
+        return commuting.Words.first(tables, self.stages(env.geometry), env.rope)
 
     def _values(self, env: Env) -> signs.Sums:
-        return signs.Sums(
-            *(env.fixed[self.codebook][x][env.layer] for x in (f"values_{self.bits}", "middle"))
-        )
+        own = {name: held[env.layer] for name, held in env.fixed[self.codebook].items()}
+        return signs.Sums(own[f"values_{self.bits}"], own["middle"])

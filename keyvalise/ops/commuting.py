@@ -16,6 +16,7 @@ from torch import Tensor
 from keyvalise.ops import apart, bitpack
 from keyvalise.ops.fast import search
 from keyvalise.ops.turn import Turn
+from keyvalise.types.errors import AssetError
 from keyvalise.types.geometry import Rope
 
 LINES = 64
@@ -120,6 +121,16 @@ class Words:
 
     tables: Tensor
     rope: Rope | None
+
+    @staticmethod
+    def first(tables: Tensor, n: int, rope: Rope | None) -> Words:
+        """Of the first n stages of a layer's tables.
+
+        Raises   AssetError where there are fewer
+        """
+        if tables.shape[1] < n:
+            raise AssetError(f"the codewords have {tables.shape[1]} stages, {n} are needed; train them again")
+        return Words(tables[:, :n], rope)
 
     @property
     def bits(self) -> int:

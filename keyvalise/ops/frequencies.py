@@ -74,26 +74,27 @@ def normalize(weights: npt.NDArray[np.integer]) -> Integers:
              from the largest frequencies; ties go to the lower symbol
     """
     whole = np.asarray(weights, np.int64)
-    return np.stack([_normalized(row) for row in whole]) if len(whole) else whole
-
-
-def _normalized(weights: Integers) -> Integers:
-    total = int(weights.sum())
-    if total <= 0 or np.count_nonzero(weights) > TOTAL:
+    total = whole.sum(1, keepdims=True)
+    if (total <= 0).any() or ((whole > 0).sum(1) > TOTAL).any():
         raise ValueError("a table needs a positive weight, and no more of them than slots")
-    scaled = weights * TOTAL
-    shares = np.where(weights > 0, np.maximum(scaled // total, 1), 0)
-    left = TOTAL - int(shares.sum())
-    if left > 0:
-        order = np.argsort(-np.where(shares * total <= scaled, scaled - shares * total, -1), kind="stable")
-        shares[order[:left]] += 1
-    while left < 0:
-        # Only the ones that were lifted to 1 make this happen, so a few passes suffice.
-        order = np.argsort(-shares, kind="stable")
-        order = order[shares[order] > 1][:-left]
-        shares[order] -= 1
-        left += len(order)
+    scaled = whole * TOTAL
+    shares = np.where(whole > 0, np.maximum(scaled // np.maximum(total, 1), 1), 0)
+    left = TOTAL - shares.sum(1, keepdims=True)
+    remainder = np.where(shares * total <= scaled, scaled - shares * total, -1)
+    order = np.argsort(-remainder, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(whole.shape[1]), whole.shape), 1)
+    shares += ranks < left
+    for row in np.flatnonzero(left < 0):
+        _lower_(shares[row])
     return shares
+
+
+def _lower_(shares: Integers) -> None:
+    """Take from the largest what is too much: lifting the rare ones to 1 may have made it so."""
+    while (surplus := int(shares.sum()) - TOTAL) > 0:
+        order = np.argsort(-shares, kind="stable")
+        shares[order[shares[order] > 1][:surplus]] -= 1
 
 
 def entropy(symbols: npt.NDArray[np.integer], contexts: npt.NDArray[np.integer], tables: Tables) -> float:

@@ -1,4 +1,4 @@
-"""Searches of codes that are sums, compiled: `signs.encode` and `commuting.nearest` on the CPU in float32.
+"""Searches of codes that are sums, compiled: `signs.encode` and `commuting.encode` on the CPU in float32.
 
 The compiler is imported on first use. Where two sums are equally near up to rounding, either may be found.
 """
@@ -20,17 +20,20 @@ def available(x: Tensor) -> bool:
 
 
 def signs(x: Tensor, matrix: Tensor, beam: int) -> Tensor:
-    """uint8 [M, K] of rows x [M, D] and a matrix [K, D]."""
+    """uint8 [M, K] of rows x [M, D] and a matrix [K, D]; as `signs.encode`."""
     bits = np.empty((len(x), len(matrix)), np.uint8)
     _kernels().signs(_array(x), _array(matrix), beam, bits)
     return torch.from_numpy(bits)
 
 
-def words(of_real: Tensor, of_turned: Tensor, both: Tensor) -> Tensor:
-    """int64 [M]: where of_real [M, n] and of_turned [M, n] and both [n, n] are largest, as A·n + B."""
-    found = np.empty(len(of_real), np.int64)
-    _kernels().words(_array(of_real), _array(of_turned), _array(both), found)
-    return torch.from_numpy(found)
+def words(x: Tensor, tables: Tensor, turned: Tensor, sizes: Tensor, beam: int) -> Tensor:
+    """int64 [M, R] of rows x [M, D]; as `commuting.encode`.
+
+    Shapes   tables [R, n, D], turned the same times i, sizes [R, n, n]: squared lengths of the codewords
+    """
+    codes = np.empty((len(x), len(tables)), np.int64)
+    _kernels().words(_array(x), _array(tables), _array(turned), _array(sizes), beam, codes)
+    return torch.from_numpy(codes)
 
 
 @functools.cache

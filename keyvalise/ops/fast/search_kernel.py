@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "nnan"}, "error_model": "numpy"}
 
 
 def _kernel(function: Callable[..., Any]) -> Any:
@@ -29,35 +29,15 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _branch(rest, row, size, cost, path):  # type: ignore[no-untyped-def]
-    """The nearest of all paths' two ways on: their squared distances, ascending, and twice the path, plus one
-    where the row is taken away from the sum; how many they are.
-    """
-    own, n_found = _dot(row, row), 0
-    n_next = min(len(cost), 2 * len(size))
-    for p in range(len(size)):
-        along, middle = 2 * _dot(rest[p], row), size[p] + own
-        for way in range(2):
-            value = middle + along if way else middle - along
-            if n_found == n_next and value >= cost[n_found - 1]:
-                continue
-            n_found = min(n_found + 1, n_next)
-            place = n_found - 1
-            while place > 0 and cost[place - 1] > value:
-                cost[place], path[place] = cost[place - 1], path[place - 1]
-                place -= 1
-            cost[place], path[place] = value, 2 * p + way
+def _insert(value, mark, cost, path, n_found):  # type: ignore[no-untyped-def]
+    """Puts a value among the smallest so far, which ascend; how many there are then."""
+    n_found = min(n_found + 1, len(cost))
+    place = n_found - 1
+    while place > 0 and cost[place - 1] > value:
+        cost[place], path[place] = cost[place - 1], path[place - 1]
+        place -= 1
+    cost[place], path[place] = value, mark
     return n_found
-
-
-@_kernel
-def _walk(before, row, path, after):  # type: ignore[no-untyped-def]
-    """What is left on the chosen ways."""
-    for j in range(len(path)):
-        sign = np.float32(2 * (path[j] % 2) - 1)
-        one, other = before[path[j] // 2], after[j]
-        for i in range(len(row)):
-            other[i] = one[i] + sign * row[i]
 
 
 @_kernel
@@ -70,9 +50,19 @@ def signs(x, matrix, beam, bits):  # type: ignore[no-untyped-def]
     for m in range(len(x)):
         rest[0], size[0], n = x[m], _dot(x[m], x[m]), 1
         for k in range(n_bits):
-            n = _branch(rest, matrix[k], size[:n], cost, paths[k])
-            _walk(rest, matrix[k], paths[k, :n], other)
-            rest, other, size, cost = other, rest, cost, size
+            row, path, n_found, n_next = matrix[k], paths[k], 0, min(beam, 2 * n)
+            own = _dot(row, row)
+            for p in range(n):
+                along, middle = 2 * _dot(rest[p], row), size[p] + own
+                for way in range(2):
+                    value = middle + along if way else middle - along
+                    if n_found < n_next or value < cost[n_next - 1]:
+                        n_found = _insert(value, 2 * p + way, cost[:n_next], path, n_found)
+            for j in range(n_next):
+                sign, before = np.float32(2 * (path[j] % 2) - 1), rest[path[j] // 2]
+                for i in range(dim):
+                    other[j, i] = before[i] + sign * row[i]
+            rest, other, size, cost, n = other, rest, cost, size, n_next
         # Distances ascend, so the first path is the best.
         place = 0
         for k in range(n_bits - 1, -1, -1):
@@ -81,21 +71,41 @@ def signs(x, matrix, beam, bits):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def words(of_real, of_turned, both, found):  # type: ignore[no-untyped-def]
-    """found int64 [M]: where of_real[m, A] + of_turned[m, B] + both[A, B] is largest, as A·n + B."""
-    n = of_real.shape[1]
-    for m in range(len(of_real)):
-        most = np.float32(-np.inf)
-        for a in range(n):
-            top = np.float32(-np.inf)
-            for b in range(n):
-                value = of_turned[m, b] + both[a, b]
-                top = value if value > top else top
-            if of_real[m, a] + top > most:
-                most, found[m] = of_real[m, a] + top, a
-        a, top, place = found[m], np.float32(-np.inf), 0
-        for b in range(n):
-            value = of_turned[m, b] + both[a, b]
-            if value > top:
-                top, place = value, b
-        found[m] = a * n + place
+def words(x, tables, turned, sizes, beam, codes):  # type: ignore[no-untyped-def]
+    """codes int64 [M, R] of rows x [M, D]: A·n + B in tables [R, n, D], turned the same times i, sizes [R, n, n]
+    the codewords' squared lengths.
+    """
+    n_stages, n, dim = tables.shape
+    rest, other = np.empty((beam, dim), np.float32), np.empty((beam, dim), np.float32)
+    size, cost = np.empty(beam, np.float32), np.empty(beam, np.float32)
+    paths, along = np.empty((n_stages, beam), np.int64), np.empty(n, np.float32)
+    for m in range(len(x)):
+        rest[0], size[0], n_paths = x[m], _dot(x[m], x[m]), 1
+        for r in range(n_stages):
+            path, n_found, n_next = paths[r], 0, min(beam, n_paths * n * n)
+            for p in range(n_paths):
+                for b in range(n):
+                    along[b] = -2 * _dot(rest[p], turned[r, b])
+                for a in range(n):
+                    first, row = size[p] - 2 * _dot(rest[p], tables[r, a]), sizes[r, a]
+                    least = along[0] + row[0]
+                    for b in range(1, n):
+                        value = along[b] + row[b]
+                        least = value if value < least else least
+                    if n_found == n_next and first + least >= cost[n_next - 1]:
+                        continue
+                    for b in range(n):
+                        value = first + along[b] + row[b]
+                        if n_found < n_next or value < cost[n_next - 1]:
+                            mark = (p * n + a) * n + b
+                            n_found = _insert(value, mark, cost[:n_next], path, n_found)
+            for j in range(n_next):
+                code = path[j] % (n * n)
+                before, real, other_one = rest[path[j] // (n * n)], tables[r, code // n], turned[r, code % n]
+                for i in range(dim):
+                    other[j, i] = before[i] - real[i] - other_one[i]
+            rest, other, size, cost, n_paths = other, rest, cost, size, n_next
+        place = 0
+        for r in range(n_stages - 1, -1, -1):
+            codes[m, r] = paths[r, place] % (n * n)
+            place = paths[r, place] // (n * n)

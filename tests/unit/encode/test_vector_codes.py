@@ -175,5 +175,5 @@ def test_tables_of_too_few_stages_are_refused() -> None:
     tables = {**at.fixed["commvq"], "keys": at.fixed["commvq"]["keys"][:, :, :3]}
     at = replace(at, fixed={"commvq": tables})
     coding.encode(CommvqEncode(bits=1), at, *rows((32, 32)))
-    with pytest.raises(AssetError, match="the asset commvq holds 3 stages, 5 are needed"):
+    with pytest.raises(AssetError, match="the codewords have 3 stages, 5 are needed"):
         coding.encode(CommvqEncode(), at, *rows((32, 32)))
