@@ -141,9 +141,9 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
         coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group
     bounds = 0 if all(s.allocate.is_uniform for s in stages) else INDEX_BYTES * (n_heads + 1)
     lost = 0
-    if stage is not None:
-        lost = _lost_bytes(stage, geometry) + INDEX_BYTES * is_weighted
-        home += _home_bytes(tier.of(stage), geometry)
+    if stage is not None and (losers := tier.of(stage)) is not None:
+        lost = math.ceil(losers.bytes_per_entry(geometry)) + INDEX_BYTES * (1 + is_weighted)
+        home += _home_bytes(losers, geometry)
     acts = {} if stage is None else {act.name: act for act in (*(s.act for s in stages), stage.act)}
     return Cost(
         geometry,
@@ -161,12 +161,6 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
 def _home_bytes(code: Code | None, geometry: Geometry) -> int:
     """Parameters that a head's first entries are written with, and all others."""
     return code.home_bytes(geometry) if isinstance(code, Fitted) else 0
-
-
-def _lost_bytes(stage: Stage, geometry: Geometry) -> int:
-    """Of an entry that lost: nothing where it is forgotten, else its code and its ordinal."""
-    code = tier.of(stage)
-    return 0 if code is None else math.ceil(code.bytes_per_entry(geometry)) + INDEX_BYTES
 
 
 def _column_bytes(found: tuple[Observer, ...]) -> int:

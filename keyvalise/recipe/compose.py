@@ -65,7 +65,7 @@ def _after(stage: Stage, have: frozenset[str]) -> frozenset[str]:
 
 def _is_alike_everywhere(stage: Stage) -> bool:
     """Whether all heads of all layers keep the same tokens, and nothing is asked of what they hold."""
-    is_plain = stage.allocate.is_uniform and stage.select.name == "top" and not stage.act.needs
+    is_plain = (stage.allocate.name, stage.select.name) == ("uniform", "top") and not stage.act.needs
     is_whole = stage.layers == ALL_LAYERS and not stage.rescorers
     return is_plain and is_whole and "sets:model" in stage.score.gives
 

@@ -11,6 +11,7 @@ from keyvalise.recipe import catalogue
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.stage import Stage
 from keyvalise.recipe.turned import Turned
+from keyvalise.types.argument import assets
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers, Share
 from keyvalise.types.when import AtPrompt, Every
 
@@ -47,6 +48,8 @@ def value(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(["duo", "mine", "a folder/heads.tsv"])
     if field.default == "":
         return st.sampled_from(["", "document", "a turn"])
+    if isinstance(field.default, str):
+        return st.sampled_from([field.default, "center > int4"])
     if isinstance(field.default, bool):
         return st.booleans()
     if isinstance(field.default, float):
@@ -65,7 +68,16 @@ def part(name: str) -> st.SearchStrategy[Any]:
 
 
 def room(name: str) -> st.SearchStrategy[Any]:
-    return st.sampled_from(catalogue.parts(name)).flatmap(part)
+    """Any part of a room that needs no trained asset."""
+    known = [word for word in catalogue.parts(name) if name not in TRAINED or not _assets(word)]
+    return st.sampled_from(known).flatmap(part)
+
+
+TRAINED = ("transform", "encode")
+
+
+def _assets(word: str) -> bool:
+    return bool(assets(catalogue.part(word)()))
 
 
 stages = st.builds(
