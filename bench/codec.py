@@ -33,8 +33,8 @@ from keyvalise.store import stream
 from keyvalise.store.stream import coded, frame, levels, part
 from keyvalise.store.stream.frame import Tag
 
-CHUNKS = (256, 512, 1024, 1536, 4096)
-REPEATS = 5
+CHUNKS = (256, 512, 1024, 1536, 2048)
+REPEATS = 15
 Row = dict[str, Any]
 
 

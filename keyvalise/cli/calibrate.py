@@ -97,12 +97,5 @@ def _show(screen: Screen, model: str, recipe: str, made: list[Made]) -> None:
 
 
 def _plain(one: Made) -> dict[str, Any]:
-    size = one.path.stat().st_size
-    return {
-        "name": one.name,
-        "file": str(one.path.resolve()),
-        "sha256": one.content,
-        "bytes": size,
-        "new": one.is_new,
-        **one.header,
-    }
+    own = {"name": one.name, "file": str(one.path.resolve()), "sha256": one.content, "new": one.is_new}
+    return {**one.header, **own, "bytes": one.path.stat().st_size}

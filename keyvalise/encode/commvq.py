@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from keyvalise.ops import bitpack, commuting, lookup, pack, signs
+from keyvalise.ops import bitpack, lookup, pack
+from keyvalise.ops.sums import Sums
 from keyvalise.ops.turn import Turn
+from keyvalise.ops.words import Words
 from keyvalise.types.argument import arg, asset
 from keyvalise.types.code import Asked, Codes, Home, Side, Where
 from keyvalise.types.data import Env
@@ -95,10 +97,9 @@ class CommvqEncode:
 
         return lookup.attend(asked, dots, weighed, env.geometry.value_dim)
 
-    def _keys(self, env: Env) -> commuting.Words:
-        tables = env.fixed[self.codebook]["keys"][env.layer]
-        return commuting.Words.first(tables, self.stages(env.geometry), env.rope)
+    def _keys(self, env: Env) -> Words:
+        return Words.first(self.stages(env.geometry), env.fixed[self.codebook], env.layer, env.rope)
 
-    def _values(self, env: Env) -> signs.Sums:
+    def _values(self, env: Env) -> Sums:
         own = {name: held[env.layer] for name, held in env.fixed[self.codebook].items()}
-        return signs.Sums(own[f"values_{self.bits}"], own["middle"])
+        return Sums(own[f"values_{self.bits}"], own["middle_values"])

@@ -8,15 +8,10 @@ Codewords   c_A + i·c_B for any two of a table's n rows: n² of them in every s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from keyvalise.ops import apart, bitpack
 from keyvalise.ops.fast import search
-from keyvalise.ops.turn import Turn
-from keyvalise.types.errors import AssetError
 from keyvalise.types.geometry import Rope
 
 LINES = 64
@@ -25,8 +20,8 @@ LINES = 64
 AT_ONCE = 2**20
 """Distances that are held at a time."""
 
-ROWS = 2**12
-"""Keys that are read at a time where a query asks many."""
+PATHS = 4
+"""Sums that a search hands from stage to stage."""
 
 
 def order(dim: int, rope: Rope | None) -> list[int]:
@@ -59,26 +54,19 @@ def turned_once(x: Tensor) -> Tensor:
 
 
 def parts(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What every codeword's nearness is the sum of: ⟨x, c_A⟩ [M, n], ⟨x, i·c_B⟩ [M, n] and −‖c‖²/2 [n, n].
+    """What every codeword's distance is made of: ⟨x, c_A⟩ [M, n], ⟨x, i·c_B⟩ [M, n] and ‖c‖² [n, n].
 
-    Formula  ⟨x, c⟩ − ‖c‖²/2 = (‖x‖² − ‖x − c‖²)/2 with c = c_A + i·c_B
+    Formula  ‖x − c‖² = ‖x‖² − 2·⟨x, c_A⟩ − 2·⟨x, i·c_B⟩ + ‖c‖² with c = c_A + i·c_B
     """
     other = turned_once(table)
-    half = table.square().sum(-1) / 2
-    return x @ table.T, x @ other.T, -(half[:, None] + half + table @ other.T)
+    size = table.square().sum(-1)
+    return x @ table.T, x @ other.T, size[:, None] + size + 2 * table @ other.T
 
 
-def nearest(x: Tensor, table: Tensor) -> Tensor:
-    """The codeword A·n + B nearest to every row: x [M, D], table [n, D] → int64 [M]."""
-    real, turned, both = parts(x, table)
-    if search.available(x):
-        return search.words(real, turned, both)
-    rows = max(1, AT_ONCE // len(table) ** 2)
-    found = [
-        (a[:, :, None] + b[:, None] + both).flatten(1).argmax(-1)
-        for a, b in zip(real.split(rows), turned.split(rows), strict=True)
-    ]
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.long, device=x.device)
+def distances(x: Tensor, table: Tensor) -> Tensor:
+    """‖x − c‖² for every codeword, [M, n, n]."""
+    real, turned, size = parts(x, table)
+    return x.square().sum(-1)[:, None, None] - 2 * (real[:, :, None] + turned[:, None]) + size
 
 
 def word(codes: Tensor, table: Tensor) -> Tensor:
@@ -87,16 +75,35 @@ def word(codes: Tensor, table: Tensor) -> Tensor:
     return table[codes // n] + turned_once(table[codes % n])
 
 
-def encode(x: Tensor, tables: Tensor) -> Tensor:
-    """Stage after stage the nearest codeword to what is left.
+def encode(x: Tensor, tables: Tensor, beam: int = PATHS) -> Tensor:
+    """The codewords of all stages whose sum is nearest, among those that a search meets which hands the
+    `beam` nearest sums from stage to stage.
 
     Shapes   x [M, D], tables [R, n, D] → int64 [M, R]
+    Reduces to each stage's nearest codeword to what those before it left for beam = 1
     """
-    codes = []
+    if search.available(x):
+        other = turned_once(tables)
+        size = tables.square().sum(-1)
+        sizes = size[:, :, None] + size[:, None] + 2 * tables @ other.mT
+        return search.words(x, tables, other, sizes, beam)
+    rows = max(1, AT_ONCE // (beam * tables.shape[1] ** 2))
+    found = [_search(part, tables, beam) for part in x.split(rows)]
+    return torch.cat(found) if found else torch.empty(0, len(tables), dtype=torch.long, device=x.device)
+
+
+def _search(x: Tensor, tables: Tensor, beam: int) -> Tensor:
+    rest, codes = x[:, None], torch.empty(len(x), 1, 0, dtype=torch.long, device=x.device)
     for table in tables:
-        codes.append(nearest(x, table))
-        x = x - word(codes[-1], table)
-    return torch.stack(codes, -1)
+        n_words, n_paths = len(table) ** 2, rest.shape[1]
+        apart = distances(rest.flatten(0, 1), table).view(len(x), -1)
+        best = apart.topk(min(beam, n_paths * n_words), 1, largest=False).indices
+        path, code = best // n_words, best % n_words
+        rest = rest.gather(1, path[..., None].expand(-1, -1, x.shape[1])) - word(code, table)
+        codes = torch.cat(
+            [codes.gather(1, path[..., None].expand(-1, -1, codes.shape[2])), code[..., None]], 2
+        )
+    return codes[:, 0]
 
 
 def decode(codes: Tensor, tables: Tensor, heads: Tensor) -> Tensor:
@@ -113,58 +120,6 @@ def decode(codes: Tensor, tables: Tensor, heads: Tensor) -> Tensor:
         real += flat[first + code // n]
         turned += flat[first + code % n]
     return real + turned_once(turned)
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Keys of one layer in code; tables [H, R, n, D], n a power of two."""
-
-    tables: Tensor
-    rope: Rope | None
-
-    @staticmethod
-    def first(tables: Tensor, n: int, rope: Rope | None) -> Words:
-        """Of the first n stages of a layer's tables.
-
-        Raises   AssetError where there are fewer
-        """
-        if tables.shape[1] < n:
-            raise AssetError(f"the codewords have {tables.shape[1]} stages, {n} are needed; train them again")
-        return Words(tables[:, :n], rope)
-
-    @property
-    def bits(self) -> int:
-        """Of a stage's code."""
-        return 2 * (self.tables.shape[2].bit_length() - 1)
-
-    @property
-    def width(self) -> int:
-        """Bytes of a key."""
-        return bitpack.width(self.tables.shape[1], self.bits)
-
-    def write(self, x: Tensor, heads: Tensor) -> Tensor:
-        """Keys [N, D], not turned, as uint8 [N, width]; heads int64 [N]."""
-        x = paired(x.to(torch.promote_types(x.dtype, torch.float32)), self.rope)
-
-        def written(head: int, rows: Tensor) -> tuple[Tensor, ...]:
-            return (encode(x[rows], self.tables[head].to(x.dtype)),)
-
-        (codes,) = apart.by_head(written, heads, len(self.tables))
-        return bitpack.pack_bits(codes, self.bits)
-
-    def read(self, packed: Tensor, heads: Tensor) -> Tensor:
-        """float32 [N, D], not turned; heads int64 [N]."""
-        codes = bitpack.unpack_bits(packed, self.bits, self.tables.shape[1])
-        return unpaired(decode(codes, self.tables, heads), self.rope)
-
-    def dots(self, q: Tensor, packed: Tensor, heads: Tensor, turn: Turn) -> Tensor:
-        """q·k̂ float32 [G, N] of q [G, D], keys turned: they are summed and turned once for all queries."""
-        found = []
-        for begin in range(0, len(packed), ROWS):
-            rows = slice(begin, begin + ROWS)
-            keys = turn.rows(rows).forth(self.read(packed[rows], heads[rows]))
-            found.append(q @ keys.T)
-        return torch.cat(found, 1)
 
 
 def logits(q: Tensor, codes: Tensor, tables: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:

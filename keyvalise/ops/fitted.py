@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from keyvalise.ops import densities, energy
+from keyvalise.ops import densities, energy, strips
+from keyvalise.ops.echo import Echo
 from keyvalise.ops.frequencies import Tables
 from keyvalise.ops.strips import Plan
 
@@ -19,7 +21,7 @@ _WIDEST = 6.0
 """Mean size of a component's numbers that the tables still write well; larger ones give bits away."""
 
 _ESCAPE_BITS = 32.0
-_STEPS = np.arange(-6, 7)
+_STEPS = np.arange(-24, 9)
 """How far a class may move the scale."""
 
 
@@ -33,29 +35,43 @@ def prices() -> Floats:
     return listed.astype(np.float32)
 
 
-def plan(codes: Codes) -> Plan:
+def plan(codes: Codes, echo: Echo | None = None) -> Plan:
     """The cheapest tables for codes [R, N], first without contexts, then the classes' shifts."""
-    symbols, low = _symbols(codes)
-    tables = (histograms(symbols, densities.N_SYMBOLS) @ prices().T).argmin(1)
-    start = Plan(tables, low, np.zeros(energy.CLASSES, np.int64))
-    classes = energy.classes(codes, start.expected)
-    return Plan(tables, low, shifts(symbols, classes, tables, prices()))
+    start = _start(codes)
+    if echo is not None:
+        # What is written depends on which codes are differences, and that on the tables: once is near enough.
+        _, is_echoed = energy.classes(codes, start.expected, echo)
+        start = _start(strips.differences(codes, is_echoed, echo))
+    classes, is_echoed = energy.classes(codes, start.expected, echo)
+    symbols = _symbols(strips.differences(codes, is_echoed, echo), start.low)
+    n_classes = energy.CLASSES if echo is None else energy.ALL_CLASSES
+    return replace(start, shifts=shifts(symbols, classes, start.tables, prices(), n_classes))
+
+
+def _start(codes: Codes) -> Plan:
+    """The cheapest tables without contexts."""
+    low = _low(codes)
+    counts = histograms(_symbols(codes, low), densities.N_SYMBOLS)
+    return Plan((counts @ prices().T).argmin(1), low, np.zeros(energy.CLASSES, np.int64))
 
 
 def cost(codes: Codes) -> float:
     """Bits of codes [R, N] in the best table of every component, without contexts."""
-    symbols, low = _symbols(codes)
-    costs = (histograms(symbols, densities.N_SYMBOLS) @ prices().T).min(1)
+    low = _low(codes)
+    costs = (histograms(_symbols(codes, low), densities.N_SYMBOLS) @ prices().T).min(1)
     return float(costs.sum() + low.sum(dtype=np.int64) * codes.shape[1])
 
 
-def _symbols(codes: Codes) -> tuple[Codes, npt.NDArray[np.uint8]]:
-    """What the tables would write, and how many bits below it of every component."""
+def _low(codes: Codes) -> npt.NDArray[np.uint8]:
+    """How many bits of every component are written as they are."""
     sizes = np.abs(codes).mean(1) if codes.shape[1] else np.zeros(len(codes))
-    low = np.ceil(np.log2(np.maximum(sizes / _WIDEST, 1.0))).astype(np.uint8)
-    width = low.astype(np.int32)[:, None]
-    high = (codes + ((1 << width) >> 1)) >> width
-    return np.where(np.abs(high) > densities.MOST, densities.ESCAPE, high + densities.MOST), low
+    return np.ceil(np.log2(np.maximum(sizes / _WIDEST, 1.0))).astype(np.uint8)
+
+
+def _symbols(codes: Codes, low: npt.NDArray[np.uint8]) -> Codes:
+    """What the tables would write."""
+    high, _ = strips.split(codes, low)
+    return np.where(np.abs(high) > densities.MOST, densities.ESCAPE, high + densities.MOST)
 
 
 def histograms(symbols: npt.NDArray[np.integer], n: int) -> Floats:
@@ -65,16 +81,20 @@ def histograms(symbols: npt.NDArray[np.integer], n: int) -> Floats:
 
 
 def shifts(
-    symbols: npt.NDArray[np.integer], classes: npt.NDArray[np.uint8], tables: Whole, prices: Floats
+    symbols: npt.NDArray[np.integer],
+    classes: npt.NDArray[np.uint8],
+    tables: Whole,
+    prices: Floats,
+    n_classes: int = energy.CLASSES,
 ) -> Whole:
-    """For every class the step of scale that makes its symbols cheapest [CLASSES].
+    """For every class the step of scale that makes its symbols cheapest [n_classes].
 
     Shapes   symbols [R, N], classes [R, N], tables [R], prices [tables, S]
     """
     n_symbols = prices.shape[1]
-    cells = (np.arange(len(symbols))[:, None] * energy.CLASSES + classes) * n_symbols + symbols
-    counts = np.bincount(cells.ravel(), minlength=len(symbols) * energy.CLASSES * n_symbols)
-    counts = counts.reshape(len(symbols), energy.CLASSES, n_symbols).astype(np.float32)
+    cells = (np.arange(len(symbols))[:, None] * n_classes + classes) * n_symbols + symbols
+    counts = np.bincount(cells.ravel(), minlength=len(symbols) * n_classes * n_symbols)
+    counts = counts.reshape(len(symbols), n_classes, n_symbols).astype(np.float32)
     family, scale = np.divmod(tables, densities.SCALES)
     costs = []
     for step in _STEPS:

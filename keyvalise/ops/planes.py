@@ -67,9 +67,9 @@ def join(planes: Planes, turn: int, width: int, kind: np.dtype[np.generic]) -> A
     return numbers
 
 
-NONE, COLUMN, ABOVE, BEFORE, RAW = range(5)
+NONE, COLUMN, ABOVE, BEFORE, RAW, CONSTANT = range(6)
 """What a symbol's statistics depend on: nothing, its column, the symbol above, the same number's symbol in
-the plane before; RAW: it is not coded at all.
+the plane before; RAW: it is not coded at all; CONSTANT: it is always the same.
 """
 
 CLASSES = 16

@@ -35,7 +35,7 @@ class Spelling:
         return indices.width(self.m, self.n, self.how) + (2 if self.has_length else 0)
 
     def write(self, x: Tensor, heads: Tensor, books: Tensor) -> dict[str, Tensor]:
-        """ "names" uint8 [N, W] and, where lengths are written, "lengths" float16 [N, 1]."""
+        """The tensors "names" uint8 [N, W] and, where lengths are written, "lengths" float16 [N, 1]."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         written = {}
         if self.has_length:

@@ -122,7 +122,7 @@ def spoken(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, str) and not value.isidentifier():
         return f"'{value}'"
-    return plain(value) if isinstance(value, float) else str(value)
+    return plain(value + 0.0) if isinstance(value, float) else str(value)  # no sign before zero
 
 
 def to_dict(part: Any) -> dict[str, Any]:

@@ -104,19 +104,19 @@ def fit(x: Tensor, sizes: Sizes, seed: str) -> tuple[Tensor, float]:
     whole = x
     if sizes.has_length:
         x = codewords.unit(x)[0]
-    spread = (x - x.mean(1, keepdim=True)).square().sum()
+    spread = float((x - x.mean(1, keepdim=True)).square().sum()) or 1.0
     if not sizes.is_sum:
         pieces = x.unflatten(2, (sizes.m, -1)).transpose(1, 2)
         found = [_found(head, sizes.n, f"{seed} {i}") for i, head in enumerate(pieces)]
         left = sum(float(one.error.sum()) for one in found) * x.shape[1]
-        return torch.stack([one.centres for one in found]), left / float(spread)
+        return torch.stack([one.centres for one in found]), left / spread
     stages = []
     for stage in range(sizes.m):
         one = _found(x, sizes.n, f"{seed} {stage}")
         stages.append(one.centres)
         own = kmeans.nearest(x, one.centres)
         x = x - one.centres.gather(1, own[..., None].expand(-1, -1, whole.shape[2]))
-    return torch.stack(stages, 1), float(x.square().sum() / spread)
+    return torch.stack(stages, 1), float(x.square().sum()) / spread
 
 
 def _found(x: Tensor, n: int, seed: str) -> kmeans.Found:

@@ -1,128 +1,50 @@
 """Tables of every layer and kv head for commvq: codewords that turn like keys, signed sums for values.
 
-Formula    keys: stage after stage on what the stages before leave, expectation and maximisation while the
-           temperature falls (`train.turning`), the table with the least error is kept.  Values: signs are
-           searched and matrices found in turns (`train.signed`), for 1 and for 2 bits
-Units      a step is one text, of which as many tokens are taken as of any other, then one iteration of a
-           stage or of a matrix in all layers and heads
-Differs    no network foretells the bits of values: they are searched, and matrices are trained on what is
-           to be rebuilt, not on attention. The temperature is a share of the size of what a stage codes
+Formula    keys, less their mean, times what queries weigh their pairs by: stage after stage on what the
+           stages before leave, expectation and maximisation (`train.turning`) while the temperature falls,
+           then at none.  Values, less their mean: signs are searched and matrices found in turns
+           (`train.signed`), for 1 and for 2 bits
+Units      a step is one text, of which as many tokens are taken as of any other, or one iteration of a stage
+           or of a matrix in all layers and heads
+Differs    pairs weigh as much as queries are loud there, which commutes just as well. Nothing foretells the
+           bits of values: they are searched, and matrices are trained on what is to be rebuilt, not on
+           attention. The temperature is a share of the size of what a stage codes, and ends at none
 Paper      Li et al. 2025, arXiv 2506.18879            Confidence  official code
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from keyvalise.host import model as models
-from keyvalise.ops import commuting, signs
+from keyvalise.ops import commuting
+from keyvalise.ops.sums import Sums
+from keyvalise.ops.words import Words
 from keyvalise.store.asset import Asset
-from keyvalise.train import readings, signed, turning
+from keyvalise.train import readings
+from keyvalise.train.course import TINY, Course
 from keyvalise.train.job import Job
 from keyvalise.train.readings import Reading
 from keyvalise.types.geometry import Geometry
 
-ROUNDS = 30
-"""Iterations of every stage and matrix."""
-
-VECTORS, MOST_BYTES = 2**13, 2**30
+VECTORS, MOST_BYTES = 2**14, 2**30
 """Tokens whose vectors are trained on, and what all of them may take together."""
 
 APART = 8
 """One vector of so many is only measured on."""
 
-TINY = 1e-30
-
 AXES = {
     "keys": ["layer", "head", "stage", "line", "key_dim"],
+    "middle_keys": ["layer", "head", "key_dim"],
+    "scale_keys": ["layer", "head", "key_dim"],
+    "gain_keys": ["layer", "head"],
     "values_1": ["layer", "head", "bit", "value_dim"],
     "values_2": ["layer", "head", "bit", "value_dim"],
-    "middle": ["layer", "head", "value_dim"],
+    "middle_values": ["layer", "head", "value_dim"],
 }
-
-
-@dataclass
-class Course:
-    """What is learned from keys [L, H, N, D], paired, and values [L, H, N, Dv]; `tensors` change in place.
-
-    tensors   keys [L, H, R, 64, D], values_1, values_2 [L, H, Dv·bits, Dv], middle [L, H, Dv], and of the
-              stage that is trained: table [L, H, 64, D], least [L, H] error so far
-    """
-
-    keys: Tensor
-    values: Tensor
-    tensors: dict[str, Tensor]
-    n: int = ROUNDS
-    seed: int = 0
-    device: Any = "cpu"
-    rest: Tensor | None = None
-
-    @staticmethod
-    def tables(shape: tuple[int, int], stages: int, dim: int, wide: int) -> dict[str, Tensor]:
-        """Tensors that nothing has been learned in, for (L, H)."""
-        return {
-            "keys": torch.zeros(*shape, stages, commuting.LINES, dim),
-            "values_1": torch.zeros(*shape, wide, wide),
-            "values_2": torch.zeros(*shape, 2 * wide, wide),
-            "middle": torch.zeros(*shape, wide),
-            "table": torch.zeros(*shape, commuting.LINES, dim),
-            "least": torch.full(shape, torch.inf),
-        }
-
-    @property
-    def n_steps(self) -> int:
-        """Iterations of the stages of keys and of the two matrices of values."""
-        return (self.tensors["keys"].shape[2] + 2) * self.n
-
-    def step(self, number: int) -> dict[str, float]:
-        """One iteration for all layers and heads; the error before it, as a share."""
-        (part, turn), stages = divmod(number, self.n), self.tensors["keys"].shape[2]
-        heads = list(product(*map(range, self.keys.shape[:2])))
-        if part >= stages:
-            found = [self._matrix(part - stages + 1, turn, head) for head in heads]
-            return {"error": sum(found) / len(found)}
-        if turn == 0 or self.rest is None:
-            self.rest = self._left(part)
-        found = [self._table(part, turn, head, self.rest[head].to(self.device)) for head in heads]
-        return {"error": sum(found) / len(found)}
-
-    def _left(self, stage: int) -> Tensor:
-        """What the stages before leave of the keys."""
-        rest = self.keys.clone()
-        for head in product(*map(range, rest.shape[:2])):
-            for table in self.tensors["keys"][head][:stage]:
-                rest[head] -= turning.near(rest[head].to(self.device), table.to(self.device)).cpu()
-        return rest
-
-    def _table(self, stage: int, turn: int, head: tuple[int, ...], rest: Tensor) -> float:
-        least = self.tensors["least"]
-        if turn == 0:
-            table, least[head] = turning.start(rest, commuting.LINES, self.seed + stage), torch.inf
-        else:
-            table = self.tensors["table"][head].to(self.device)
-        size = max(float(rest.square().sum(-1).mean().sqrt()), TINY)
-        soft = turning.expect(rest, table, size * turning.heat(turn, self.n))
-        if soft.error < least[head]:
-            self.tensors["keys"][head][stage], least[head] = table.cpu(), soft.error
-        self.tensors["table"][head] = soft.best().cpu()
-        return soft.error / max(float(self.keys[head].square().sum(-1).mean()), TINY)
-
-    def _matrix(self, bits: int, turn: int, head: tuple[int, ...]) -> float:
-        matrices, middle = self.tensors[f"values_{bits}"], self.tensors["middle"]
-        middle[head] = self.values[head].mean(0)
-        values = (self.values[head] - middle[head]).to(self.device)
-        weight = values.square().mean(-1).clamp(min=TINY)
-        even = values / weight.sqrt()[:, None]
-        before = signed.start(even, matrices.shape[2]) if turn == 0 else matrices[head].to(self.device)
-        better, error = signed.improve(before, even, weight)
-        matrices[head] = better.cpu()
-        return error
 
 
 def train(job: Job) -> Asset:
@@ -134,22 +56,20 @@ def train(job: Job) -> Asset:
     seen = {
         "seen_keys": torch.zeros(*heads, each * n_texts, shape.key_dim),
         "seen_values": torch.zeros(*heads, each * n_texts, shape.value_dim),
+        "loud": torch.zeros(*heads, shape.key_dim),
         "count": torch.zeros((), dtype=torch.long),
     }
     tables = Course.tables(heads, job.part.stages(shape), shape.key_dim, shape.value_dim)
-    course: Course | None = None
+    course = Course(tables, seed=job.seed, device=job.reader.model.device)
 
     def step(number: int) -> dict[str, float]:
-        nonlocal course
         if number < n_texts:
             return _collect(job, number, each, seen)
-        if course is None:
-            keys, values = _split(seen, is_apart=False)
-            course = Course(keys, values, tables, ROUNDS, job.seed, job.reader.model.device)
+        if course.keys is None:
+            course.begin(*_split(seen, is_apart=False), seen["loud"])
         return course.step(number - n_texts)
 
-    n_parts = tables["keys"].shape[2] + 2
-    job.run(n_texts + n_parts * ROUNDS).go(step, {**seen, **tables})
+    job.run(n_texts + len(course.plan)).go(step, {**seen, **tables})
     made = {name: tables[name].half() for name in AXES}
     names = {"key_dim": job.axis("keys"), "value_dim": job.axis("values")}
     axes = {name: [names.get(word, word) for word in words] for name, words in AXES.items()}
@@ -158,16 +78,19 @@ def train(job: Job) -> Asset:
 
 
 def _collect(job: Job, number: int, each: int, seen: dict[str, Tensor]) -> dict[str, float]:
-    """Keys and values of a text, behind those of the texts before."""
+    """Keys and values of a text, behind those of the texts before, and how loud queries are there."""
     model, ids, begin = job.reader.model, job.texts.ids(number), int(seen["count"])
     places = readings.drawn(ids.shape[1], each, f"{job.seed} {number}")
     rows = slice(begin, begin + len(places))
-    whole = Geometry.of(models.text_config(model))
+    whole, n_heads = Geometry.of(models.text_config(model)), seen["loud"].shape[1]
 
     def take(layer: int, reading: Reading) -> None:
         turn, mine = models.rope_of(model, whole, job.reader.layers[layer]), places.to(reading.keys.device)
         seen["seen_keys"][layer, :, rows] = commuting.paired(reading.keys[:, mine], turn).cpu()
         seen["seen_values"][layer, :, rows] = reading.values[:, mine].cpu()
+        if reading.queries.shape[2] == reading.keys.shape[2]:
+            asked = commuting.paired(reading.queries, turn).unflatten(0, (n_heads, -1))
+            seen["loud"][layer] += asked.square().mean(1).sum(1).cpu()
 
     job.reader.read(ids, take)
     seen["count"] += len(places)
@@ -177,23 +100,22 @@ def _collect(job: Job, number: int, each: int, seen: dict[str, Tensor]) -> dict[
 def _split(seen: Mapping[str, Tensor], *, is_apart: bool) -> tuple[Tensor, Tensor]:
     """Keys and values [L, H, N, …] that are trained on, or those that are only measured on."""
     mine = (torch.arange(int(seen["count"])) % APART == APART - 1) == is_apart
-    return seen["seen_keys"][:, :, : len(mine)][:, :, mine], seen["seen_values"][:, :, : len(mine)][
-        :, :, mine
-    ]
+    keys, values = (seen[name][:, :, : len(mine)][:, :, mine] for name in ("seen_keys", "seen_values"))
+    return keys, values
 
 
 def errors(made: Mapping[str, Tensor], keys: Tensor, values: Tensor) -> dict[str, list[float]]:
-    """Squared error as a share, by layer: of keys in all stages, of values in 1 and 2 bits."""
+    """Squared error as a share of what varies, by layer: of keys in all stages, of values in 1 and 2 bits."""
     heads = torch.arange(keys.shape[1]).repeat_interleave(keys.shape[2])
     found: dict[str, list[float]] = {"keys": [], "values_1": [], "values_2": []}
     for layer in range(len(keys)):
         k, v = keys[layer].flatten(0, 1), values[layer].flatten(0, 1)
-        words = commuting.Words(made["keys"][layer], None)
-        again = {"keys": (k, words.read(words.write(k, heads), heads))}
+        words = Words.first(made["keys"].shape[2], made, layer, None)
+        again = {"keys": (k, words.read(words.write(k, heads), heads), made["middle_keys"])}
         for name in ("values_1", "values_2"):
-            sums = signs.Sums(made[name][layer], made["middle"][layer])
-            again[name] = v, sums.read(*sums.write(v, heads), heads)
-        for name, (x, near) in again.items():
-            left = float((x - near).square().sum() / x.square().sum().clamp(min=TINY))
-            found[name].append(round(left, 6))
+            sums = Sums(made[name][layer], made["middle_values"][layer])
+            again[name] = v, sums.read(*sums.write(v, heads), heads), made["middle_values"]
+        for name, (x, near, middle) in again.items():
+            whole = (x - middle[layer].float()[heads]).square().sum().clamp(min=TINY)
+            found[name].append(round(float((x - near).square().sum() / whole), 6))
     return found

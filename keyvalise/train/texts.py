@@ -5,6 +5,7 @@ A text is a function of its number alone, so that an interrupted training goes o
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,8 +79,13 @@ def of_user(model: Any, tokenizer: Any, texts: Mapping[str, str], tokens: int) -
         raise InputError(f"the texts {', '.join(texts)} have fewer than {LEAST} tokens; give longer ones")
     sizes = torch.tensor([window.shape[1] for window in windows]).cumsum(0)
     windows = windows[: int((sizes < tokens).sum()) + 1]
-    facts = {"split": "user", "texts": sorted(texts), "documents": len(windows), "lengths": [length, length]}
-    return Texts(len(windows), windows.__getitem__, facts)
+    content = hashlib.sha256("\n".join(texts.values()).encode()).hexdigest()
+    named = {"split": "user", "texts": sorted(texts), "text_sha256": content}
+    return Texts(
+        len(windows),
+        windows.__getitem__,
+        {**named, "documents": len(windows), "lengths": [length, length]},
+    )
 
 
 def _draws(seed: int, number: int) -> random.Random:

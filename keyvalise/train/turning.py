@@ -18,8 +18,8 @@ from torch import Tensor
 from keyvalise.ops import commuting
 
 HOT, COLD = 3e-3, 3e-5
-"""Temperatures of the first and the last iteration, over the size of what is coded: a thousandth and less of
-the length of a token's keys where eight heads share it.
+"""Temperatures of the first and the last soft iteration, over the size of what is coded: a thousandth and a
+hundredth of it of the length of a token's keys where eight heads share it.
 """
 
 
@@ -47,20 +47,30 @@ class Soft:
 
 
 def expect(x: Tensor, table: Tensor, heat: float) -> Soft:
-    """Where the rows [M, D] belong, softly; `heat` is τ."""
-    n, dim = len(table), x.shape[1]
-    weights = torch.zeros(n, n, device=x.device)
-    real, turned, error = torch.zeros(n, dim, device=x.device), torch.zeros(n, dim, device=x.device), 0.0
-    for part in x.split(max(1, commuting.AT_ONCE // n**2)):
-        size = part.square().sum(-1)[:, None, None]
-        of_real, of_turned, both = commuting.parts(part, table)
-        apart = (size - 2 * (of_real[:, :, None] + of_turned[:, None] + both)).clamp(min=0)
-        error += float(apart.flatten(1).amin(1).double().sum())
-        soft = (-apart.sqrt() / heat).flatten(1).softmax(-1).view_as(apart)
-        weights += soft.sum(0)
-        real += soft.sum(2).T @ part
-        turned += soft.sum(1).T @ part
-    return Soft(weights, real, turned, error / len(x))
+    """Where the rows [M, D] belong: softly at the temperature `heat`, to the nearest codeword alone at 0."""
+    found = [_nearest(x, table)] if heat == 0 else [_soft(part, table, heat) for part in _split(x, table)]
+    weights, real, turned = (
+        torch.stack(sums).sum(0) for sums in zip(*(one[:3] for one in found), strict=True)
+    )
+    return Soft(weights, real, turned, sum(one[3] for one in found) / len(x))
+
+
+def _split(x: Tensor, table: Tensor) -> tuple[Tensor, ...]:
+    return x.split(max(1, commuting.AT_ONCE // len(table) ** 2))
+
+
+def _soft(x: Tensor, table: Tensor, heat: float) -> tuple[Tensor, Tensor, Tensor, float]:
+    apart = commuting.distances(x, table).clamp(min=0)
+    soft = (-apart.sqrt() / heat).flatten(1).softmax(-1).view_as(apart)
+    error = float(apart.flatten(1).amin(1).double().sum())
+    return soft.sum(0), soft.sum(2).T @ x, soft.sum(1).T @ x, error
+
+
+def _nearest(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    n, codes = len(table), commuting.encode(x, table[None])[:, 0]
+    weights = torch.bincount(codes, minlength=n * n).view(n, n).to(x.dtype)
+    real, turned = (torch.zeros_like(table).index_add_(0, line, x) for line in (codes // n, codes % n))
+    return weights, real, turned, float((x - commuting.word(codes, table)).double().square().sum())
 
 
 def start(x: Tensor, n: int, seed: int) -> Tensor:
@@ -70,14 +80,24 @@ def start(x: Tensor, n: int, seed: int) -> Tensor:
     return Soft(torch.ones(n, n, device=x.device), words.sum(1), words.sum(0), 0.0).best()
 
 
-def heat(iteration: int, n_iterations: int) -> float:
-    """The temperature, falling by the same factor each time."""
-    return float(HOT * (COLD / HOT) ** (iteration / max(1, n_iterations - 1)))
+def heat(turn: int, n_turns: int) -> float:
+    """The temperature, falling by the same factor each time, over the size of what is coded."""
+    return float(HOT * (COLD / HOT) ** (turn / max(1, n_turns - 1)))
 
 
 def near(x: Tensor, table: Tensor) -> Tensor:
     """The codewords nearest to rows [M, D]."""
-    return commuting.word(commuting.nearest(x, table), table)
+    return commuting.word(commuting.encode(x, table[None])[:, 0], table)
+
+
+def gain(x: Tensor, tables: Tensor) -> float:
+    """What makes sums of codewords of rows [M, D] as long as the rows: a mean of many is shorter than each.
+
+    Reduces to 1 for rows that their sums do not err from
+    """
+    heads = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    held = float(commuting.decode(commuting.encode(x, tables), tables[None], heads).norm())
+    return float(x.norm()) / held if held > 0 else 1.0
 
 
 def _complex(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from keyvalise.ops import (
     bitstring,
     densities,
+    echo,
     entropy,
     exact,
     fitted,
@@ -25,6 +26,7 @@ from keyvalise.ops import (
 )
 from keyvalise.ops import planes as plain_planes
 from keyvalise.ops.fast import bitstring as fast_bitstring
+from keyvalise.ops.fast import echo as fast_echo
 from keyvalise.ops.fast import exact as fast_exact
 from keyvalise.ops.fast import ladder as fast_ladder
 from keyvalise.ops.fast import planes, product, rans, turned
@@ -80,19 +82,23 @@ def test_a_changed_message_is_noticed_or_gives_other_symbols() -> None:
         assert not np.array_equal(found, symbols)
 
 
+@pytest.mark.parametrize("has_echo", [False, True])
 @pytest.mark.parametrize(("rank", "n"), [(0, 7), (7, 0), (1, 1), (13, 63), (31, 130)])
-def test_strips_are_the_same_codes(rank: int, n: int) -> None:
+def test_strips_are_the_same_codes(rank: int, n: int, has_echo: bool) -> None:
+    near = echo.find(np.arange(n) % 11 // 2) if has_echo else None
     rng = np.random.default_rng(rank)
     sizes = 60 * np.exp(-np.arange(rank) / max(rank, 1) * 7)
     codes = np.rint(rng.standard_t(2, size=(rank, n)) * sizes[:, None]).astype(np.int32)
-    plan = fitted.plan(codes)
-    packed = strips.pack(codes, plan)
-    assert np.array_equal(strips.unpack(packed, plan, n), codes)
-    assert np.array_equal(fast_strips.unpack(packed, plan, n), codes)
+    for i in range(22, n):
+        codes[:, i] = codes[:, i - 11] if i % 2 else codes[:, i]
+    plan = fitted.plan(codes, near)
+    packed = strips.pack(codes, plan, near)
+    assert np.array_equal(strips.unpack(packed, plan, n, near), codes)
+    assert np.array_equal(fast_strips.unpack(packed, plan, n, near), codes)
     for name in ("message", "low", "escapes"):
         if n > 1 and (run := getattr(packed, name)[4:]):
             with pytest.raises(ValueError, match=r"fit|end|missing|short"):
-                fast_strips.unpack(dataclasses.replace(packed, **{name: run}), plan, n)
+                fast_strips.unpack(dataclasses.replace(packed, **{name: run}), plan, n, near)
 
 
 def test_too_many_symbols_for_a_message_are_refused_before_room_is_made() -> None:
@@ -194,3 +200,12 @@ def test_flipping_is_transposing(dim: int, n: int) -> None:
     rng = np.random.default_rng(n)
     y, scale = rng.normal(size=(dim, n)).astype(np.float32), rng.normal(size=dim).astype(np.float32)
     assert np.array_equal(turned.flip(y, scale), y.T * scale)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 63, 1300])
+@pytest.mark.parametrize("most", [1, 3, 40, 10**9])
+def test_echoes_are_the_same(n: int, most: int) -> None:
+    ids = np.random.default_rng(n).integers(0, most, n)
+    ids[n // 2 :] = ids[: n - n // 2]
+    want, found = echo.find(ids), fast_echo.find(ids)
+    assert np.array_equal(found.of, want.of) and np.array_equal(found.depth, want.depth)

@@ -72,7 +72,11 @@ def commuting(heads: tuple[int, int], dims: dict[str, int]) -> dict[str, Tensor]
     for bits in (1, 2):
         planes = [torch.linalg.qr(random(10 + i, *heads, value, value)).Q for i in range(bits)]
         made[f"values_{bits}"] = torch.cat([plane / 2**i for i, plane in enumerate(planes)], 2).half()
-    return {**made, "middle": (0.1 * random(12, *heads, value)).half()}
+    for i, (name, dim) in enumerate(dims.items()):
+        made[f"middle_{name}"] = (0.1 * random(12 + i, *heads, dim)).half()
+    made["gain_keys"] = torch.full(heads, 1.1).half()
+    pairs = 1 + 0.2 * random(14, *heads, -(-dims["keys"] // 2)).abs()
+    return {**made, "scale_keys": torch.cat([pairs, pairs], -1)[..., : dims["keys"]].half()}
 
 
 def basis(heads: tuple[int, int], dims: dict[str, int]) -> dict[str, Tensor]:

@@ -72,8 +72,8 @@ def signs(x, matrix, beam, bits):  # type: ignore[no-untyped-def]
 
 @_kernel
 def words(x, tables, turned, sizes, beam, codes):  # type: ignore[no-untyped-def]
-    """codes int64 [M, R] of rows x [M, D]: A·n + B in tables [R, n, D], turned the same times i, sizes [R, n, n]
-    the codewords' squared lengths.
+    """codes int64 [M, R] of rows x [M, D]: A·n + B in tables [R, n, D], turned the same times i, sizes
+    [R, n, n] the codewords' squared lengths.
     """
     n_stages, n, dim = tables.shape
     rest, other = np.empty((beam, dim), np.float32), np.empty((beam, dim), np.float32)
@@ -101,9 +101,9 @@ def words(x, tables, turned, sizes, beam, codes):  # type: ignore[no-untyped-def
                             n_found = _insert(value, mark, cost[:n_next], path, n_found)
             for j in range(n_next):
                 code = path[j] % (n * n)
-                before, real, other_one = rest[path[j] // (n * n)], tables[r, code // n], turned[r, code % n]
+                before, one, two = rest[path[j] // (n * n)], tables[r, code // n], turned[r, code % n]
                 for i in range(dim):
-                    other[j, i] = before[i] - real[i] - other_one[i]
+                    other[j, i] = before[i] - one[i] - two[i]
             rest, other, size, cost, n_paths = other, rest, cost, size, n_next
         place = 0
         for r in range(n_stages - 1, -1, -1):

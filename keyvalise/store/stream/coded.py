@@ -16,8 +16,10 @@ import numpy.typing as npt
 import torch
 
 from keyvalise.ops import ladder, principal, repeats
+from keyvalise.ops.echo import Echo
+from keyvalise.ops.fast import echo
 from keyvalise.ops.fast import ladder as fast_ladder
-from keyvalise.store.stream import codes, header, levels, part, plain, remainder, rows, side
+from keyvalise.store.stream import codes, header, inferred, levels, part, plain, remainder, rows, side
 from keyvalise.store.stream.frame import Frame, Tag
 from keyvalise.store.stream.header import Header
 from keyvalise.store.stream.part import KINDS, Kind
@@ -28,8 +30,8 @@ from keyvalise.types.errors import InputError
 Codes = npt.NDArray[np.int32]
 Whole = npt.NDArray[np.int64]
 
-CHUNK = 1536
-"""Entries of a chunk."""
+CHUNK = 2048
+"""Entries of a chunk: longer ones hardly shrink any more, and a reader should not wait for one."""
 
 _CHOSEN_FOR = 1 / 3
 """The bin for which blocks are chosen, of a head's root mean square; fixed, so that levels share them."""
@@ -92,8 +94,8 @@ class Encoded:
     def __init__(self, sheets: Sequence[Sheet], chunk: int = CHUNK):
         if not sheets or chunk < 1:
             raise InputError("a stream needs at least one sheet and chunks of at least one entry")
-        self.sheets = [sheet.check() for sheet in sheets]
-        self.header: Header = header.of(self.sheets, chunk)
+        self.sheets = [sheet.check().cpu() for sheet in sheets]
+        self.header: Header = header.of(self.sheets, chunk, inferred.ids(self.sheets))
         self.parts = [
             {kind: _part(sheet, kind, width) for kind, width in zip(KINDS, widths, strict=True)}
             for sheet, widths in zip(self.sheets, self.header.widths, strict=True)
@@ -144,7 +146,9 @@ class Encoded:
         out = Writer()
         for rank in ranks:
             out.number(rank)
-        held = codes.write(out, found, centre, None if parent is None else parent.coded)
+        held = codes.write(
+            out, found, centre, None if parent is None else parent.coded, self._echo(layer, chunk, kind)
+        )
         return Held(held, order, Frame(Tag.CODES, bytes(out.data), layer, chunk, KINDS.index(kind), rung))
 
     def remainder(self, layer: int, chunk: int, kind: Kind, held: Held) -> Frame:
@@ -161,9 +165,17 @@ class Encoded:
         first, end = self.header.span(layer, chunk)
         return first + np.flatnonzero(self._source(layer, chunk, kind) == np.arange(end - first))
 
+    def _echo(self, layer: int, chunk: int, kind: Kind) -> Echo | None:
+        return echo_of(groups(self.header, layer, chunk), self._source(layer, chunk, kind))
+
     def _source(self, layer: int, chunk: int, kind: Kind) -> Whole:
         first, end = self.header.span(layer, chunk)
         return rows.within(self.parts[layer][kind].source[first:end])
+
+
+def echo_of(known: Whole | None, source: Whole) -> Echo | None:
+    """Which written entries foretell which, by groups of equal ids."""
+    return None if known is None else echo.find(known).among(source)
 
 
 def nearest(own: side.Side, held: codes.Coded, order: Order, step: float) -> npt.NDArray[np.float32]:

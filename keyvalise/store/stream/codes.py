@@ -1,6 +1,7 @@
 """The codes of one chunk's keys or values at one rung: alone, or as what a finer rung adds to a coarser one.
 
-    alone      codes of all components, directly or as differences to an anchor token, whichever is smaller
+    alone      codes of all components, directly, as differences to an anchor token, or to the token that each
+               one echoes, whichever is smallest
     refining   a digit of three for every code known before, and the codes of components that are new
 
 Knows not   what a component is, nor how wide a bin.
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keyvalise.ops import anchors, densities, energy, fitted, ladder, strips
+from keyvalise.ops.echo import Echo
 from keyvalise.ops.fast import rans
 from keyvalise.ops.fast import strips as fast
 from keyvalise.store.stream import short
@@ -23,7 +25,10 @@ from keyvalise.types.errors import DamagedStream
 Codes = npt.NDArray[np.int32]
 Whole = npt.NDArray[np.int64]
 
-_BIAS = 8
+_WORTH = 1.01
+_DIRECT, _DELTA, _ECHOED = range(3)
+"""How codes stand alone: as they are, as differences to anchors, as differences to what they echo."""
+
 _DIGITS = ladder.FACTOR
 _MOST_LOW = 20
 
@@ -38,20 +43,25 @@ class Coded:
     is_delta: bool = False
 
 
-def write(out: Writer, codes: Codes, centre: tuple[int, int], parent: Coded | None) -> Coded:
-    """Append the codes [R, N], whose first rows refine the parent's; returns what a reader will hold."""
+def write(
+    out: Writer, codes: Codes, centre: tuple[int, int], parent: Coded | None, echo: Echo | None = None
+) -> Coded:
+    """Append the codes [R, N], whose first rows refine the parent's; returns what a reader will hold.
+
+    echo   which tokens foretell which, known to the reader as well
+    """
     out.array(np.array(centre), "i1")
     known = 0 if parent is None else len(parent.codes)
     expected, is_delta = np.zeros(0, np.int64), False
     if parent is not None:
         expected = _write_digits(out, codes[:known], parent)
     if parent is None or known < len(codes):
-        plan, is_delta = _write_direct(out, codes[known:])
+        plan, is_delta = _write_direct(out, codes[known:], echo)
         expected = np.concatenate([expected, plan.expected])
     return Coded(codes, expected, centre, is_delta)
 
 
-def read(data: Reader, n: int, rank: int, parent: Coded | None) -> Coded:
+def read(data: Reader, n: int, rank: int, parent: Coded | None, echo: Echo | None = None) -> Coded:
     """What `write` wrote, of `rank` components of n tokens.
 
     Raises   DamagedStream
@@ -65,7 +75,7 @@ def read(data: Reader, n: int, rank: int, parent: Coded | None) -> Coded:
         if parent is not None:
             found = _read_digits(data, parent)
         if parent is None or known < rank:
-            codes, plan = _read_direct(data, rank - known, n)
+            codes, plan = _read_direct(data, rank - known, n, echo)
             both = np.concatenate([found.codes, codes]) if known else codes
             found = Coded(both, np.concatenate([found.expected, plan.expected]))
     except ValueError as flaw:
@@ -75,31 +85,39 @@ def read(data: Reader, n: int, rank: int, parent: Coded | None) -> Coded:
     return replace(found, centre=(first, others))
 
 
-def _write_direct(out: Writer, codes: Codes) -> tuple[strips.Plan, bool]:
+def _write_direct(out: Writer, codes: Codes, echo: Echo | None) -> tuple[strips.Plan, bool]:
     differences = anchors.subtract(codes)
-    is_delta = fitted.cost(differences) < fitted.cost(codes)
-    chosen = differences if is_delta else codes
-    plan = fitted.plan(chosen)
-    packed = strips.pack(chosen, plan)
-    out.number(int(is_delta))
-    short.write(out, [plan.tables, plan.low])
-    _write_shifts(out, plan.shifts)
+    forms = {
+        _DIRECT: (codes, None),
+        _DELTA: (differences, None) if fitted.cost(differences) < fitted.cost(codes) else None,
+        _ECHOED: (codes, echo) if echo is not None and (echo.of >= 0).any() else None,
+    }
+    plans = {name: (fitted.plan(*form), *form) for name, form in forms.items() if form is not None}
+    runs = {name: strips.pack(chosen, plan, near) for name, (plan, chosen, near) in plans.items()}
+    # Echoes take longer to follow, so they must be worth it.
+    form = min(runs, key=lambda name: runs[name].nbytes * (_WORTH if name == _ECHOED else 1))
+    plan, packed = plans[form][0], runs[form]
+    out.number(form)
+    short.write(out, [plan.tables, plan.low, plan.shifts])
     for run in (packed.message, packed.low, packed.escapes):
         out.blob(run)
-    return plan, is_delta
+    return plan, form == _DELTA
 
 
-def _read_direct(data: Reader, rank: int, n: int) -> tuple[Codes, strips.Plan]:
-    is_delta = data.number(1)
-    tables, low = short.read(data, [rank, rank])
+def _read_direct(data: Reader, rank: int, n: int, echo: Echo | None) -> tuple[Codes, strips.Plan]:
+    form = data.number(_ECHOED)
+    if form == _ECHOED and echo is None:
+        raise DamagedStream("codes of the stream echo tokens whose ids it does not have")
+    n_classes = energy.ALL_CLASSES if form == _ECHOED else energy.CLASSES
+    tables, low, shifts = short.read(data, [rank, rank, n_classes])
     if not _within(tables, densities.FAMILIES * densities.SCALES - 1) or not _within(low, _MOST_LOW):
         raise DamagedStream("a component of the stream names a table that does not exist")
-    plan = strips.Plan(tables.astype(np.int64), low.astype(np.uint8), _read_shifts(data))
+    plan = strips.Plan(tables.astype(np.int64), low.astype(np.uint8), _bounded(shifts))
     packed = strips.Packed(data.blob(), data.blob(), data.blob())
     if len(packed.escapes) % 4:
         raise DamagedStream("codes beyond the tables are cut off")
-    codes = fast.unpack(packed, plan, n)
-    return (anchors.add(codes) if is_delta else codes), plan
+    codes = fast.unpack(packed, plan, n, echo if form == _ECHOED else None)
+    return (anchors.add(codes) if form == _DELTA else codes), plan
 
 
 def _write_digits(out: Writer, codes: Codes, parent: Coded) -> Whole:
@@ -112,17 +130,16 @@ def _write_digits(out: Writer, codes: Codes, parent: Coded) -> Whole:
     plan = strips.Plan(
         tables, np.zeros(len(tables), np.uint8), fitted.shifts(symbols, classes, tables, prices)
     )
-    short.write(out, [tables])
-    _write_shifts(out, plan.shifts)
+    short.write(out, [tables, plan.shifts])
     out.blob(rans.encode(digits.ravel(), _rows(plan, loud, sizes), fitted.digit_tables()))
     return _grown(plan, parent)
 
 
 def _read_digits(data: Reader, parent: Coded) -> Coded:
-    (tables,) = short.read(data, [len(parent.codes)])
+    tables, shifts = short.read(data, [len(parent.codes), energy.CLASSES])
     if not _within(tables, densities.FAMILIES * densities.SCALES - 1):
         raise DamagedStream("a component of the stream names a table that does not exist")
-    plan = strips.Plan(tables.astype(np.int64), np.zeros(len(tables), np.uint8), _read_shifts(data))
+    plan = strips.Plan(tables.astype(np.int64), np.zeros(len(tables), np.uint8), _bounded(shifts))
     loud = energy.whole(parent.codes, parent.expected)
     rows = _rows(plan, loud, _sizes(parent.codes))
     digits = rans.decode(data.blob(), rows, fitted.digit_tables())
@@ -144,13 +161,9 @@ def _grown(plan: strips.Plan, parent: Coded) -> Whole:
     return np.where(is_wide, _DIGITS * parent.expected, plan.expected)
 
 
-def _write_shifts(out: Writer, shifts: Whole) -> None:
-    out.array(shifts[::2] + _BIAS | (shifts[1::2] + _BIAS) << 4, "u1")
-
-
-def _read_shifts(data: Reader) -> Whole:
-    both = data.array(energy.CLASSES // 2, "u1").astype(np.int64)
-    return np.stack([both & 15, both >> 4], 1).ravel() - _BIAS
+def _bounded(shifts: npt.NDArray[np.int32]) -> Whole:
+    """Any shift leads to some table."""
+    return np.clip(shifts, -densities.SCALES, densities.SCALES).astype(np.int64)
 
 
 def _within(values: npt.NDArray[np.int32], most: int) -> bool:

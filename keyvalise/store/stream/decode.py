@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from keyvalise.ops.echo import Echo
 from keyvalise.ops.fast import ladder, turned
 from keyvalise.store.stream import coded, codes, header, levels, part, plain, remainder, rows, side
 from keyvalise.store.stream.coded import Order
@@ -65,6 +66,7 @@ class Decoder:
         self._arrays: list[npt.NDArray[np.generic]] = []
         self._sheets: dict[int, Sheet] = {}
         self._known: dict[tuple[object, ...], Whole | None] = {}
+        self._echoes: dict[tuple[object, ...], Echo | None] = {}
         self._turns: dict[tuple[object, ...], Angles | None] = {}
 
     @property
@@ -207,9 +209,20 @@ class Decoder:
         order = side.order(known, ranks)
         order = order if held is None else side.joined(piece.order[kind], order)
         n = int((piece.sources[kind] == np.arange(len(piece.sources[kind]))).sum())
-        piece.coded[kind] = codes.read(source, n, len(order[0]) if own.blocks else own.dim, held)
+        piece.coded[kind] = codes.read(
+            source, n, len(order[0]) if own.blocks else own.dim, held, self._echo(one, kind)
+        )
         source.finish()
         piece.order[kind], piece.ranks[kind], piece.rungs[kind] = order, ranks, one.rung
+
+    def _echo(self, one: Frame, kind: Kind) -> Echo | None:
+        """Which entries foretell which; layers and kinds that repeat alike share it."""
+        known, source = self._groups(one.layer, one.chunk), self.pieces[one.layer, one.chunk].sources[kind]
+        spec = self.header.layers[one.layer]
+        name = (spec["ids"], *self.header.span(one.layer, one.chunk), source.tobytes())
+        if name not in self._echoes:
+            self._echoes[name] = coded.echo_of(known, source)
+        return self._echoes[name]
 
     def _add_exact(self, one: Frame) -> None:
         kind = self._kind(one)

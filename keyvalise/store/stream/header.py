@@ -67,7 +67,8 @@ class Header:
         heads, n, dtype = spec["heads"], spec["n"], DTYPES[spec["dtype"]]
         keys = torch.empty((), dtype=dtype).expand(heads, n, spec["dim"])
         values = torch.empty((), dtype=dtype).expand(heads, n, spec["value_dim"])
-        ids = None if spec["ids"] is None else self._tensor(spec["ids"])
+        is_given = spec["ids"] is not None and not spec["is_inferred"]
+        ids = self._tensor(spec["ids"]) if is_given else None
         return Sheet(
             keys, values, self._tensor(spec["ordinals"]), ids, self._rope(spec["rope"]), spec["offset"]
         )
@@ -89,8 +90,8 @@ class Header:
         return zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 9)
 
 
-def of(sheets: Sequence[Sheet], chunk: int) -> Header:
-    """The header of a row's sheets, one per layer."""
+def of(sheets: Sequence[Sheet], chunk: int, inferred: Tensor | None = None) -> Header:
+    """The header of a row's sheets, one per layer; inferred: ids that serve as contexts alone."""
     arrays: list[npt.NDArray[np.generic]] = []
 
     def put(x: Tensor, kind: str) -> int:
@@ -104,11 +105,13 @@ def of(sheets: Sequence[Sheet], chunk: int) -> Header:
     layers = []
     for sheet in sheets:
         heads, n, dim = sheet.keys.shape
+        ids = sheet.ids if inferred is None else inferred
         spec: dict[str, Any] = {"heads": heads, "n": n, "dim": dim, "value_dim": sheet.values.shape[2]}
         spec |= {"dtype": _NAMES[sheet.keys.dtype], "offset": sheet.offset, "rope": None}
         spec |= {
             "ordinals": put(sheet.ordinals, "<i4"),
-            "ids": None if sheet.ids is None else put(sheet.ids, "<i4"),
+            "ids": None if ids is None else put(ids, "<i4"),
+            "is_inferred": inferred is not None,
         }
         if sheet.rope is not None:
             rope = sheet.rope
@@ -172,12 +175,15 @@ def _layer(spec: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
     """One layer's entry, every number in its range."""
     out: dict[str, Any] = {name: _whole(spec[name]) for name in ("heads", "n", "dim", "value_dim")}
     out |= {"dtype": str(spec["dtype"]), "offset": spec["offset"], "rope": None, "ids": None}
+    out["is_inferred"] = bool(spec["is_inferred"])
     shapes = ((out["n"],), (out["heads"], out["n"]))
     for name in ("ordinals", "ids"):
         if spec[name] is not None:
             out[name] = _whole(spec[name], len(arrays) - 1)
             if arrays[out[name]][0].kind != "i" or arrays[out[name]][1] not in shapes:
                 raise DamagedStream(f"the {name} of a layer do not fit its entries")
+    if 0 in (out["heads"], out["dim"], out["value_dim"]):
+        raise DamagedStream("a layer of the stream has no heads or no channels")
     is_place = type(out["offset"]) is int and abs(out["offset"]) < 2**31
     if out["dtype"] not in DTYPES or spec["ordinals"] is None or not is_place:
         raise DamagedStream("a layer of the stream has an impossible type or position")

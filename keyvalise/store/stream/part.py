@@ -40,7 +40,7 @@ def angles(sheet: Sheet, span: tuple[int, int]) -> tuple[Singles, Singles] | Non
 
 def sources(sheet: Sheet, kind: Kind, x: Singles) -> Whole:
     """For every entry the first entry that says the same, or itself [N]."""
-    values = _bits(sheet.values).transpose(1, 0, 2)
+    values = bits(sheet.values).transpose(1, 0, 2)
     if sheet.ids is not None:
         first = repeats.groups(np.atleast_2d(sheet.ids.numpy()).T)
     else:
@@ -54,5 +54,6 @@ def sources(sheet: Sheet, kind: Kind, x: Singles) -> Whole:
     return repeats.confirm(first, x, turned * np.float32(_REACH[sheet.keys.dtype]))
 
 
-def _bits(x: Tensor) -> npt.NDArray[np.generic]:
+def bits(x: Tensor) -> npt.NDArray[np.generic]:
+    """The words of a tensor's numbers."""
     return x.contiguous().view(torch.int32 if x.dtype is torch.float32 else torch.int16).numpy()

@@ -140,6 +140,10 @@ def _written(table: Array, turn: int, width: int) -> bytes:
 
 def _write_plane(out: Writer, plane: npt.NDArray[np.uint8], before: npt.NDArray[np.uint8] | None) -> None:
     """The cheapest of all modes, by its very bytes where an estimate says that it may pay."""
+    if plane.size and plane.min() == plane.max():
+        out.number(planes.CONSTANT)
+        out.number(int(plane.flat[0]))
+        return
     near = {planes.ABOVE: plane, planes.BEFORE: plane if before is None else before}
     costs = {}
     for mode in (planes.NONE, planes.COLUMN, planes.ABOVE, planes.BEFORE):
@@ -202,7 +206,9 @@ def _tables(steps: npt.NDArray[np.integer]) -> Tables:
 
 
 def _read_plane(source: Reader, before: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    mode = source.number(planes.RAW)
+    mode = source.number(planes.CONSTANT)
+    if mode == planes.CONSTANT:
+        return np.full(before.shape, source.number(255), np.uint8)
     if mode == planes.RAW:
         return source.array(before.size, "u1").reshape(before.shape).astype(np.uint8)
     is_near = mode in (planes.ABOVE, planes.BEFORE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,13 @@ class Sheet:
         """Bytes of keys and values as they are."""
         return int(self.keys.numel() + self.values.numel()) * self.keys.element_size()
 
+    def cpu(self) -> Sheet:
+        """The same as plain numbers in main memory."""
+        ids = None if self.ids is None else self.ids.detach().cpu()
+        rope = None if self.rope is None else replace(self.rope, frequencies=self.rope.frequencies.cpu())
+        keys, values, ordinals = (x.detach().cpu() for x in (self.keys, self.values, self.ordinals))
+        return replace(self, keys=keys, values=values, ordinals=ordinals, ids=ids, rope=rope)
+
     def check(self) -> Sheet:
         """The sheet itself, if a stream can hold it.
 
@@ -58,6 +65,10 @@ class Sheet:
         if keys.ndim != 3 or values.ndim != 3 or keys.shape[:2] != values.shape[:2]:
             raise InputError(
                 f"keys {tuple(keys.shape)} and values {tuple(values.shape)} must be [H, N, D], [H, N, Dv]"
+            )
+        if 0 in (*keys.shape[::2], values.shape[2]):
+            raise InputError(
+                f"keys {tuple(keys.shape)} and values {tuple(values.shape)} need heads and channels"
             )
         allowed = (self.n,), tuple(keys.shape[:2])
         for name, numbers in (("ordinals", self.ordinals), ("ids", self.ids)):

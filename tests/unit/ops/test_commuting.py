@@ -52,21 +52,45 @@ def test_a_turned_codeword_is_the_codeword_of_a_turned_table(turn: Rope) -> None
 @pytest.mark.parametrize("n", [4, 7, 64])
 def test_the_nearest_codeword_is_found_in_parts(n: int, dtype: torch.dtype) -> None:
     x, table = random(130, 14, seed=3).to(dtype), random(n, 14, seed=4).to(dtype)
-    words = commuting.word(torch.arange(n * n), table)
-    assert torch.equal(commuting.nearest(x, table), torch.cdist(x, words).argmin(1))
+    apart = torch.cdist(x, commuting.word(torch.arange(n * n), table))
+    assert torch.allclose(commuting.distances(x, table).flatten(1), apart.square(), atol=1e-3)
+    assert torch.equal(commuting.encode(x, table[None], 1)[:, 0], apart.argmin(1))
 
 
-def test_compiled_and_plain_searches_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, table = random(63, 10, seed=5), random(8, 10, seed=6)
-    fast = commuting.nearest(x, table)
+@pytest.mark.parametrize("beam", [1, 3, 4])
+def test_compiled_and_plain_searches_agree(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, tables = random(63, 10, seed=5), random(3, 8, 10, seed=6)
+    fast = commuting.encode(x, tables, beam)
     monkeypatch.setattr(search, "available", lambda x: False)
-    assert torch.equal(commuting.nearest(x, table), fast)
+    assert torch.equal(commuting.encode(x, tables, beam), fast)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_all_paths_find_the_nearest_sum_and_more_err_less(dtype: torch.dtype) -> None:
+    x, tables = random(63, 6, seed=5).to(dtype), random(2, 3, 6, seed=6).to(dtype)
+    every = torch.stack([commuting.word(torch.arange(9), table) for table in tables])
+    sums = (every[0][:, None] + every[1]).flatten(0, 1)
+    heads = torch.zeros(63, dtype=torch.long)
+    errors = [
+        (x - commuting.decode(commuting.encode(x, tables, beam), tables[None].float(), heads)).norm(dim=1)
+        for beam in (1, 9)
+    ]
+    assert torch.allclose(errors[1], torch.cdist(x, sums).min(1).values.to(errors[1].dtype), atol=1e-5)
+    assert float(errors[1].mean()) < float(errors[0].mean())
+
+
+def test_one_path_takes_the_nearest_of_what_is_left() -> None:
+    rest, tables = random(63, 10, seed=5), random(3, 8, 10, seed=6)
+    codes = commuting.encode(rest, tables, 1)
+    for table, code in zip(tables, codes.T, strict=True):
+        assert torch.equal(code, commuting.distances(rest, table).flatten(1).argmin(1))
+        rest = rest - commuting.word(code, table)
 
 
 def test_every_stage_errs_less() -> None:
     tables = 0.5 ** torch.arange(4)[:, None, None] * random(4, 16, 12, seed=7)
     x, heads = random(130, 12, seed=8), torch.zeros(130, dtype=torch.long)
-    codes = commuting.encode(x, tables)
+    codes = commuting.encode(x, tables, 1)
     errors = [
         float((x - commuting.decode(codes[:, :n], tables[None], heads)).square().sum()) for n in range(5)
     ]
@@ -75,7 +99,8 @@ def test_every_stage_errs_less() -> None:
 
 @pytest.mark.parametrize("turn", [make_rope(24), make_rope(24, interleaved=True)])
 def test_looked_up_logits_are_those_of_keys_spelled_out(turn: Rope) -> None:
-    tables, codes, q = random(3, 8, 24, seed=9), torch.randint(64, (63, 3)), random(5, 24, seed=10)
+    tables, q = random(3, 8, 24, seed=9), random(5, 24, seed=10)
+    codes = torch.randint(64, (63, 3), generator=torch.Generator().manual_seed(0))
     places, heads = torch.arange(63) + 7, torch.zeros(63, dtype=torch.long)
     keys = commuting.unpaired(commuting.decode(codes, tables[None], heads), turn)
     want = q @ rope.apply(keys, places, turn).T

@@ -7,7 +7,7 @@ import torch
 
 from keyvalise.ops import signs
 from keyvalise.ops.fast import search
-from keyvalise.ops.signs import Sums
+from keyvalise.ops.sums import Sums
 from tests.unit.builders import random
 
 

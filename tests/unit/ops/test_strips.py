@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keyvalise.ops import energy, fitted, strips
+from keyvalise.ops import echo, energy, fitted, strips
+from keyvalise.ops.echo import Echo
 
 
 def components(rank: int, n: int, seed: int = 0) -> np.ndarray:
@@ -16,6 +17,13 @@ def components(rank: int, n: int, seed: int = 0) -> np.ndarray:
     sizes = 60 * np.exp(-np.arange(rank) / max(rank, 1) * 7)
     loud = np.exp(0.4 * rng.normal(size=n))
     return np.rint(rng.laplace(size=(rank, n)) * sizes[:, None] * loud).astype(np.int32)
+
+
+def echoes(n: int) -> Echo:
+    """Every third token echoes the one three before it."""
+    places = np.arange(n)
+    has_one = (places % 3 == 0) & (places > 0)
+    return Echo(np.where(has_one, places - 3, -1), (places % 5).astype(np.uint8))
 
 
 def test_codes_come_back() -> None:
@@ -47,9 +55,37 @@ def test_classes_look_back_only() -> None:
     expected = fitted.plan(codes).expected
     changed = codes.copy()
     changed[7:] = 999
-    before, after = energy.classes(codes, expected), energy.classes(changed, expected)
-    assert np.array_equal(before[:8], after[:8]) and not np.array_equal(before[8:], after[8:])
-    assert (before[0] == energy.CLASS[32]).all()
+    for near in (None, echoes(63)):
+        before, after = energy.classes(codes, expected, near)[0], energy.classes(changed, expected, near)[0]
+        assert np.array_equal(before[:8], after[:8]) and not np.array_equal(before[8:], after[8:])
+        assert (before[0] == 4)[near is None or near.of < 0].all()
+
+
+def test_echoes_pay_where_they_are_true_and_cost_little_where_not() -> None:
+    codes, near = components(63, 700), echoes(700)
+    first = strips.pack(codes, fitted.plan(codes))
+    wild = len(first.message) + len(first.low)
+    packed = strips.pack(codes, fitted.plan(codes, near), near)
+    assert len(packed.message) + len(packed.low) < 1.01 * wild
+    for i in range(3, 700, 3):
+        codes[:, i] = codes[:, i - 3] + (np.arange(63) % 7 == 0)
+    packed = strips.pack(codes, fitted.plan(codes, near), near)
+    assert len(packed.message) + len(packed.low) < 0.85 * wild
+    small, near = codes[:13, :63].copy(), echoes(63)
+    small[3, 9] = 10**6
+    plan = fitted.plan(small, near)
+    assert np.array_equal(strips.unpack(strips.pack(small, plan, near), plan, 63, near), small)
+
+
+def test_an_echo_is_the_last_token_after_the_same_tokens() -> None:
+    ids = np.array([7, 1, 2, 9, 1, 2, 1, 7, 1, 2, 2])
+    found = echo.find(ids)
+    assert found.of.tolist() == [-1, -1, -1, -1, 1, 2, 4, 0, 1, 2, 9]
+    assert found.depth.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 0]
+    # Entries 4 and 5 repeat 1 and 2: what echoes them echoes those.
+    source = np.array([0, 1, 2, 3, 1, 2, 6, 7, 8, 9, 10])
+    assert found.among(source).of.tolist() == [-1, -1, -1, -1, 1, 0, 1, 2, 7]
+    assert echo.find(ids[:0]).of.tolist() == []
 
 
 def test_missing_bytes_are_noticed() -> None:

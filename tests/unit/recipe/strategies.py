@@ -54,7 +54,7 @@ def value(field: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         return st.booleans()
     if isinstance(field.default, float):
         return st.floats(low, high if high is not None else 1000.0)
-    whole = st.integers(low, 500)
+    whole = st.integers(low, 500 if high is None else int(high))
     return st.one_of(whole, SHARES.map(Share)) if "Amount" in str(field.type) else whole
 
 

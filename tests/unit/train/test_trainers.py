@@ -270,7 +270,9 @@ def test_a_users_text_is_read_in_windows(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(whole.ids(i).shape[1] <= 100 for i in range(whole.n)) and 200 < count(some_) <= 300 < count(
         whole
     )
-    assert whole.facts == {"split": "user", "texts": ["a", "b"], "documents": whole.n, "lengths": [100, 100]}
+    assert whole.facts["split"] == "user" and whole.facts["texts"] == ["a", "b"]
+    other = texts.of_user(model, tokenizer, {"a": long, "b": f"{long} ."}, 10**6)
+    assert other.facts["text_sha256"] != whole.facts["text_sha256"], "names do not make a text"
     with pytest.raises(InputError, match="the texts a have fewer than 64 tokens; give longer ones"):
         texts.of_user(model, tokenizer, {"a": "the code ."}, 100)
 

@@ -94,6 +94,32 @@ def test_repetition_pays() -> None:
     assert len(stream.write(unnamed, "lossless")) < 0.6 * len(stream.write(fresh, "lossless"))
 
 
+def test_repetition_pays_in_later_layers_as_well() -> None:
+    """What a layer holds of a token resembles what it holds of the same token elsewhere."""
+    first, later = make(2, 700, 16, repeats=True, turn=half()), make(2, 700, 16, repeats=True, turn=half())
+    noisy = later.values.float() + 0.1 * torch.randn(
+        later.values.shape, generator=torch.Generator().manual_seed(1)
+    )
+    later = stream.Sheet(later.keys, noisy.bfloat16(), later.ordinals, later.ids, later.rope)
+    fresh = [make(2, 700, 16, turn=half()), later]
+    bare = [
+        stream.Sheet(sheet.keys, sheet.values, sheet.ordinals, None, sheet.rope) for sheet in (first, later)
+    ]
+    unnamed = [stream.Sheet(sheet.keys, sheet.values, sheet.ordinals, None, sheet.rope) for sheet in fresh]
+    sizes = {
+        name: [len(stream.write(one, "medium")) for one in rows]
+        for name, rows in {
+            "known": ([first, later], [first]),
+            "inferred": (bare, bare[:1]),
+            "unknown": (unnamed, unnamed[:1]),
+        }.items()
+    }
+    own = {name: both - alone for name, (both, alone) in sizes.items()}
+    assert own["known"] < 0.6 * own["unknown"] and own["inferred"] < 0.6 * own["unknown"]
+    found = stream.read(stream.write(bare, "lossless"))
+    assert same_sheets(found, bare) and all(sheet.ids is None for sheet in found)
+
+
 def test_a_row_that_only_seems_to_repeat_is_written() -> None:
     sheet = make(2, 130, 16, repeats=True)
     first, again = next((i, j) for j in range(130) for i in range(j) if sheet.ids[i] == sheet.ids[j])
@@ -137,6 +163,8 @@ def test_what_no_stream_can_hold_is_refused() -> None:
         stream.write([stream.Sheet(sheet.keys, sheet.values, sheet.ordinals[:7])], "small")
     with pytest.raises(InputError, match=r"must be \[H, N, D\]"):
         stream.write([stream.Sheet(sheet.keys, sheet.values[:, :7], sheet.ordinals)], "small")
+    with pytest.raises(InputError, match="need heads and channels"):
+        stream.write([stream.Sheet(sheet.keys[:0], sheet.values[:0], sheet.ordinals)], "small")
     with pytest.raises(InputError, match="rotated channels"):
         stream.write([stream.Sheet(sheet.keys, sheet.values, sheet.ordinals, None, half(32))], "small")
     with pytest.raises(UnknownName):
