@@ -70,8 +70,9 @@ class CommvqEncode:
             raise BadArgument("head size", geometry.key_dim, "even, as keys are coded in pairs of channels")
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
-        n_bits = geometry.value_dim * self.bits
-        return float(bitpack.width(self.stages(geometry), WORD) + pack.width(n_bits, 1) + 2)
+        return (
+            bitpack.width(self.stages(geometry), WORD) + pack.width(geometry.value_dim * self.bits, 1) + 2.0
+        )
 
     def group_bytes(self, geometry: Geometry) -> int:
         return 0

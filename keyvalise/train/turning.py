@@ -56,7 +56,7 @@ def expect(x: Tensor, table: Tensor, heat: float) -> Soft:
 
 
 def _split(x: Tensor, table: Tensor) -> tuple[Tensor, ...]:
-    return x.split(max(1, commuting.AT_ONCE // len(table) ** 2))
+    return tuple(x.split(max(1, commuting.AT_ONCE // len(table) ** 2)))
 
 
 def _soft(x: Tensor, table: Tensor, heat: float) -> tuple[Tensor, Tensor, Tensor, float]:
