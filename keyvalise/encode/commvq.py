@@ -56,10 +56,7 @@ class CommvqEncode:
     takes: ClassVar[frozenset[str]] = frozenset()
     side: ClassVar[Side] = "pre"
     group: ClassVar[int] = 1
-
-    @property
-    def asked_for(self) -> Mapping[str, int | float | bool | str]:
-        return {}
+    asked_for: ClassVar[Mapping[str, int | float | bool | str]] = {}
 
     def stages(self, geometry: Geometry) -> int:
         """Codewords that a key is the sum of."""
