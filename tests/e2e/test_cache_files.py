@@ -154,7 +154,9 @@ def test_looking_into_a_file_needs_no_model(run, packed, document, monkeypatch, 
 def test_looking_into_a_file_for_people(run, packed):
     found = run("inspect-cache", packed)
     lines = found.out.splitlines()
-    assert lines[0].strip() == str(packed) and any(line.startswith("recipe") for line in lines)
+    # A long path is broken where the terminal ends.
+    assert "".join(line.strip() for line in lines).startswith(str(packed))
+    assert any(line.startswith("recipe") for line in lines)
     assert any(line.split()[:1] == ["all"] for line in lines)
     assert "parts are what was written" in lines[-1]
     assert run("inspect-cache", packed, "--quiet").out.splitlines() == lines[-1:]
