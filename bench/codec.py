@@ -1,6 +1,7 @@
 """The bitstream against bf16, 8 bits, byte planes and zstd: bytes, speed, and what a level loses.
 
     python bench/codec.py                 the reference model on held-out documents, then random weights
+    python bench/codec.py --keep          the same, kept for docs/codec.md
     python bench/codec.py --json          every table as a line of JSON
     python bench/codec.py --documents 1 --questions 0      bytes and speed alone, in a minute
 
@@ -19,6 +20,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import cases
@@ -28,11 +30,13 @@ import torch
 import zstandard
 from codec_caches import Document
 
+from keyvalise.bench.results import write_whole
 from keyvalise.ops import anchors, fitted, ladder
 from keyvalise.store import stream
 from keyvalise.store.stream import coded, frame, levels, part
 from keyvalise.store.stream.frame import Tag
 
+LINES = Path(__file__).parents[1] / "docs" / "results" / "codec.jsonl"
 CHUNKS = (256, 512, 1024, 1536, 2048)
 REPEATS = 15
 Row = dict[str, Any]
@@ -225,18 +229,19 @@ def shown(rows: Sequence[Row]) -> list[Row]:
     return out
 
 
-def show(title: str, rows: Sequence[Row], is_json: bool) -> None:
-    """One table."""
+def show(title: str, rows: Sequence[Row], is_json: bool) -> Row:
+    """One table, printed, and as what stands in a line of JSON."""
+    line = {"table": title, "rows": rows, "machine": cases.machine()}
     if is_json:
-        machine = cases.machine()
-        print(json.dumps({"table": title, "rows": rows, "machine": machine}), flush=True)
-        return
+        print(json.dumps(line), flush=True)
+        return line
     print(f"\n{title}")
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names] + [[_cell(row.get(name, "")) for name in names] for row in rows]
     sizes = [max(len(line[i]) for line in cells) for i in range(len(names))]
-    for line in cells:
-        print("  ".join(cell.rjust(size) for cell, size in zip(line, sizes, strict=True)), flush=True)
+    for words in cells:
+        print("  ".join(cell.rjust(size) for cell, size in zip(words, sizes, strict=True)), flush=True)
+    return line
 
 
 def _cell(value: Any) -> str:
@@ -251,22 +256,27 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048, help="of every document")
     parser.add_argument("--questions", type=int, default=16, help="at most, per document; 0: none")
     parser.add_argument("--json", action="store_true", help="a line of JSON per table")
+    parser.add_argument("--keep", action="store_true", help=f"write them into {LINES.name}")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     documents = list(
         codec_caches.reference(options.tokens, options.documents, options.questions, options.first)
     )
-    few = documents[:: max(1, len(documents) // 2)][:2]
-    show("bytes, reference model", shown(total([sizes(document) for document in few])), options.json)
-    show("speed, reference model", speeds(few[0]), options.json)
-    show("layers, reference model, rung 1", layers(few[0]), options.json)
-    show("bytes by chunk, reference model", chunks(few[0]), options.json)
-    if options.questions:
-        show("losses, reference model", losses(documents), options.json)
     random = codec_caches.random(options.tokens)
-    show("bytes, random model of 8 layers", shown(sizes(random)), options.json)
-    show("speed, random model of 8 layers", speeds(random), options.json)
+    few = documents[:: max(1, len(documents) // 2)][:2]
+    tables: list[tuple[str, Callable[[], list[Row]]]] = [
+        ("bytes, reference model", lambda: shown(total([sizes(document) for document in few]))),
+        ("speed, reference model", lambda: speeds(few[0])),
+        ("layers, reference model, rung 1", lambda: layers(few[0])),
+        ("bytes by chunk, reference model", lambda: chunks(few[0])),
+        ("losses, reference model", lambda: losses(documents) if options.questions else []),
+        ("bytes, random model of 8 layers", lambda: shown(sizes(random))),
+        ("speed, random model of 8 layers", lambda: speeds(random)),
+    ]
+    lines = [show(title, rows, options.json) for title, make in tables if (rows := make())]
+    if options.keep:
+        write_whole(LINES, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import codes, composition, families, gates, kvpress, results, systems, targets
+from tools import codec, codes, composition, families, gates, kvpress, results, systems, targets
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "transform", "encode")
@@ -70,6 +70,7 @@ PAGES = {
     "gates.md": gates.page,
     "targets.md": targets.page,
     "codes.md": codes.page,
+    "codec.md": codec.page,
     "kvpress.md": kvpress.page,
 }
 README = DOCS.parent / "README.md"

@@ -28,6 +28,14 @@ Packed = Annotated[
         "--cache", help="A file that `keyvalise pack` wrote, in place of documents.", metavar="FILE"
     ),
 ]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Where read documents are kept and found again: a folder, or s3:// gs:// az:// redis:// valkey://.",
+        metavar="URI",
+    ),
+]
 Questions = Annotated[
     list[str] | None, typer.Option("--question", help="What to ask; repeatable.", metavar="TEXT")
 ]
@@ -45,6 +53,7 @@ Chat = Annotated[
 def generate(
     document: options.Documents = None,
     cache: Packed = None,
+    store: Kept = None,
     question: Questions = None,
     recipe: options.RecipeText = "full",
     model: options.Model = "reference",
@@ -61,30 +70,29 @@ def generate(
     """Answer questions about documents from a compressed cache.
 
     The documents are read once, as one text in the order given; no question is seen before the compression.
-    With --cache they have been read before, by `keyvalise pack`. Questions are asked independently of each
-    other, unless --chat is given.
+    With --cache they have been read before, by `keyvalise pack`; with --store they are read where nobody has
+    read them yet. Questions are asked independently of each other, unless --chat is given.
     """
     screen, asked = Screen(json, quiet), question or []
     is_open = chat and not json and sys.stdin.isatty() and "-" not in (document or [])
-    if not asked and not is_open:
-        raise InputError("no question given; add --question TEXT (at a terminal, --chat asks for them)")
-    if any(not text.strip() for text in asked):
-        raise InputError("a question is empty")
+    _check(asked, is_open)
     from keyvalise.recipe.object import Recipe
 
     # Whatever can be wrong is told before anything slow is loaded.
     Recipe.parse(recipe)
     chosen = {"--document": document, "--recipe": recipe != "full", "--dtype": dtype != "auto"}
     others = {"--prefill-chunk": prefill_chunk, "--seed": seed}
-    text = inputs.documents(document or []) if cache is None else _only(cache, {**chosen, **others})
+    text = inputs.documents(document or []) if cache is None else _only(cache, store, {**chosen, **others})
     from keyvalise.cli.session import Session
+    from keyvalise.host.store import Store
 
+    kept = None if store is None else Store(store)
     with screen.status("reading"):
         loaded = inputs.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()
         if cache is None:
-            session.read(text, asked, prefill_chunk=prefill_chunk, seed=seed)
+            session.read(text, asked, kept, salt, prefill_chunk=prefill_chunk, seed=seed)
         else:
             session.open(cache, asked, salt)
         read_s = time.perf_counter() - begin
@@ -101,8 +109,18 @@ def generate(
     screen.warn(*facts["notes"])
 
 
-def _only(cache: str, chosen: Mapping[str, object]) -> str:
+def _check(asked: Sequence[str], is_open: bool) -> None:
+    """There is something to ask."""
+    if not asked and not is_open:
+        raise InputError("no question given; add --question TEXT (at a terminal, --chat asks for them)")
+    if any(not text.strip() for text in asked):
+        raise InputError("a question is empty")
+
+
+def _only(cache: str, store: str | None, chosen: Mapping[str, object]) -> str:
     """No text, where a file that can be opened stands for it, and everything that was settled with it."""
+    if store is not None:
+        raise InputError("--cache names one packed file, --store a place for many; give one of them")
     extra = next((name for name, given in chosen.items() if given), None)
     if extra is not None:
         raise InputError(f"{extra} was settled when {cache} was packed; leave it out, or leave out --cache")
@@ -123,14 +141,16 @@ def answering(
 
 
 def bytes_line(facts: dict[str, Any]) -> str:
-    """What the cache holds, in one line, and in one more whatever a part found out for itself."""
+    """What the cache holds, in one line; in more what parts found out, and where it is kept."""
     from keyvalise.bench.summary import size
 
     first = (
         f"{facts['recipe']}: {facts['nbytes']:,} bytes ({size(facts['nbytes'])}), {facts['share']:.1%} of a "
         f"16-bit full cache of {facts['seen']:,} tokens"
     )
-    return "\n".join([first, *facts["knobs"]])
+    store = facts.get("store")
+    last = [] if store is None else [f"{'found' if store['hits'] else 'kept'} in the store {store['uri']}"]
+    return "\n".join([first, *facts["knobs"], *last])
 
 
 def _typed(asked: Sequence[str], is_open: bool) -> Iterator[str]:

@@ -45,7 +45,7 @@ Salt = Annotated[
     typer.Option(
         "--salt",
         envvar="KEYVALISE_SALT",
-        help="Whose the file is; a file is read under its own salt alone.",
+        help="Whose the cache is; it is found under its own salt alone.",
         metavar="TEXT",
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from keyvalise.bench import measure
 from keyvalise.cli import inputs
 from keyvalise.host import answer
 from keyvalise.host.cache import KVCache
+from keyvalise.host.store import Store
 from keyvalise.recipe.object import Recipe
 from keyvalise.types.errors import InputError
 
@@ -22,6 +24,7 @@ class Session:
 
     cache: KVCache
     context: Tensor
+    store: Store | None = None
 
     def __init__(self, model: Any, tokenizer: Any, recipe: str, dtype: torch.dtype, max_new_tokens: int = 32):
         self.model, self.tokenizer, self.dtype = model, tokenizer, dtype
@@ -29,10 +32,21 @@ class Session:
         self.max_new_tokens = max_new_tokens
         self.questions: dict[str, list[int]] = {}
 
-    def read(self, text: str, questions: Sequence[str] = (), **options: Any) -> None:
-        """Compress the text; the questions are only counted, so that none is refused after the work."""
+    def read(
+        self,
+        text: str,
+        questions: Sequence[str] = (),
+        store: Store | None = None,
+        salt: str = "",
+        **options: Any,
+    ) -> None:
+        """Compress the text, or take it from a store that holds it so; the questions are only counted, so
+        that none is refused after the work.
+        """
         self._lay(answer.prompt(self.model, self.tokenizer, text), questions)
-        self._hold(answer.read(self.model, self.context, self.recipe, dtype=self.dtype, **options))
+        self.store = store
+        read = answer.read if store is None else partial(store.read, salt=salt)
+        self._hold(read(self.model, self.context, self.recipe, dtype=self.dtype, **options))
 
     def open(self, uri: str, questions: Sequence[str] = (), salt: str = "") -> None:
         """Take a packed cache; its document is not read again.
@@ -85,6 +99,7 @@ class Session:
 
     def facts(self) -> dict[str, Any]:
         """Recipe, tokens and bytes after reading."""
+        kept = {} if self.store is None else {"store": self._kept(self.store)}
         return {
             "recipe": self.text,
             "parts": str(self.recipe),
@@ -94,4 +109,10 @@ class Session:
             "share": self.share,
             "knobs": self.knobs,
             "notes": self.notes,
+            **kept,
         }
+
+    @staticmethod
+    def _kept(store: Store) -> dict[str, Any]:
+        """Where the cache is kept, and whether it was found there."""
+        return {"uri": store.shelf.tier.uri, "hits": store.shelf.counts.hits}

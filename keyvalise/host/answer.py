@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from keyvalise.host.cache import KVCache
 from keyvalise.host.model import text_config
 from keyvalise.recipe.object import Recipe
 from keyvalise.types.errors import InputError
+
+if TYPE_CHECKING:
+    from keyvalise.host.store import Store
 
 _MARK = "\u2063"
 """Stands for what people say while a chat template is laid around it."""
@@ -145,9 +148,13 @@ def answer(
     recipe: str | Recipe = "full",
     *,
     max_new_tokens: int = 32,
+    store: Store | None = None,
     **options: Any,
 ) -> list[str]:
     """Compress a document once under a recipe, then answer every question from what was kept.
+
+    store    a `keyvalise.Store`, in which the document is found where it was read before, and kept otherwise
+    options  as for KVCache; with a store also `salt`
 
     Raises   InputError for an empty document, one that is too long, or no question; RecipeError,
              UnsupportedModel
@@ -155,7 +162,7 @@ def answer(
     if isinstance(questions, str) or not questions:
         raise InputError("questions must be a list of at least one text")
     laid = prompt(model, tokenizer, document)
-    cache = read(model, laid.document, recipe, **options)
+    cache = (read if store is None else store.read)(model, laid.document, recipe, **options)
     asked = [laid.question(question) for question in questions]
     answers = ask(model, cache, laid.document, asked, max_new_tokens=max_new_tokens)
     return [tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in answers]

@@ -146,8 +146,6 @@ def _check_positions(recipe: Recipe, have: frozenset[str]) -> None:
         raise UnmetNeed(
             "positions=slot needs rope:static: the model's rotary angles must not change with length"
         )
-    if any(tier.of(stage) is not None for stage in recipe.stages):
-        raise UnmetNeed("positions=slot needs all entries in one line, and demote keeps losers apart")
     if recipe.code is not None:
         raise UnmetNeed(
             f"positions=slot needs raw keys, and {recipe.code.name} writes codes; leave the code out"

@@ -18,7 +18,7 @@ Paper      Shutova et al. 2025, arXiv 2501.19392         Confidence  official co
 
 from __future__ import annotations
 
-TEXT = "aquakv"
+TEXT = "aquakv(2)"
 ARGUMENTS = {
     "bits": ("aquakv.bits",),
     "first": ("aquakv.first",),

@@ -16,6 +16,7 @@
         │   ├── Damaged                  its bytes are not what was written
         │   ├── FutureVersion            written by a later version
         │   └── OtherModel               made with another model, tokenizer or asset
+        ├── DamagedStream                bytes of a bitstream that were changed, or never were one
         └── StoreError                   a store's address, or what is asked of it or put into it
 
 Inner parts raise the short fact; whoever knows the place adds it with `at`.

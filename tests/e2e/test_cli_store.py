@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from keyvalise.reference import tasks
 from keyvalise.store.tiers import uri
 from keyvalise.store.tiers.shelf import Shelf
 from tests.unit.store.tiers import goods
@@ -116,3 +117,19 @@ def test_listing_loads_no_model(folder):
         [sys.executable, "-c", LISTING], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert len(done.stdout.splitlines()) == 4 and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_document_is_read_once(run, tmp_path):
+    task = tasks.generate("needle", tokens=256, seed=11)
+    (tmp_path / "notes.txt").write_text(task.document)
+    words = ("generate", "--document", tmp_path / "notes.txt", "--question", task.questions[0])
+    kept = ("--store", tmp_path / "caches", "--recipe", "keydiff > int4 @ 50%", "--json")
+    first, second = (run(*words, *kept).json for _ in range(2))
+    assert [found["store"]["hits"] for found in (first, second)] == [0, 1]
+    assert first["answers"] == second["answers"] and first["nbytes"] == second["nbytes"]
+    assert run(*words, *kept, "--salt", "ada").json["store"]["hits"] == 0
+    (row, _) = run("store", "ls", "--store", tmp_path / "caches", "--json").json
+    assert row["n_tokens"] == first["seen"]
+    assert "found in the store" in run(*words, *kept[:-1]).out
+    both = run("generate", "--cache", "x.kv", "--question", "who ?", "--store", "caches")
+    assert both.code == 2 and "give one of them" in both.err

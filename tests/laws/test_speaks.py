@@ -40,7 +40,7 @@ def outside(field: dataclasses.Field[Any]) -> Iterator[Any]:
     if meta.get("choices"):
         yield from ("nonsense", -3)
         return
-    if meta.get("asset") or field.default == "":
+    if isinstance(field.default, str):
         yield -3
         return
     yield "nonsense"

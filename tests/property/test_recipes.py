@@ -19,14 +19,16 @@ from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.river import River
 from keyvalise.types.errors import ImpossibleBudget, KeyvaliseError
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import HOST_GIVES
-from keyvalise.types.quantity import Budget
+from keyvalise.types.part import HOST_GIVES, TAPS
+from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from tests.property.lengths import at_length
 from tests.unit.recipe import strategies
 
 GEOMETRY = Geometry(4, 8, 4, 32, 32, torch.bfloat16, 32**-0.5)
 ROPE = frozenset({"rope", "rope:static"})
 GIVES = [HOST_GIVES | ROPE] * 3 + [HOST_GIVES, HOST_GIVES | {"rope"}, frozenset({"keys", "values"})]
+
+EVERYTHING = HOST_GIVES | TAPS | ROPE | {"weight:o_proj", "weight:unembed", "weight:embed"}
 
 geometries = st.builds(
     lambda layers, group, heads, dims, dtype: Geometry(
@@ -126,11 +128,17 @@ def build(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River | 
         return None
 
 
-def afforded(recipe: Recipe, budget: Budget) -> Recipe:
-    """The recipe with this budget for every stage, or for its code alone."""
-    if recipe.stages:
-        return replace(recipe, stages=tuple(replace(stage, budget=budget) for stage in recipe.stages))
-    return replace(recipe, budget=budget)
+def afforded(recipe: Recipe, budget: Budget, geometry: Geometry) -> Recipe:
+    """The recipe with this budget for every stage, all on layers that the model has."""
+    stages = tuple(
+        replace(stage, budget=budget, layers=there(stage.layers, geometry)) for stage in recipe.stages
+    )
+    return replace(recipe, stages=stages, code_layers=there(recipe.code_layers, geometry))
+
+
+def there(layers: Layers, geometry: Geometry) -> Layers:
+    """These layers, or all where the model has none of them."""
+    return layers if sizes.n_in(layers, geometry) else ALL_LAYERS
 
 
 @at_length(40, 1500, recipe=strategies.recipes())
@@ -202,7 +210,7 @@ def test_a_stage_keeps_what_its_budget_allows_and_never_less_of_a_larger_one(
     smaller = replace(
         budget, amount=max(1, round(share * budget.amount)) if budget.unit == "tok" else share * budget.amount
     )
-    river, tighter = (build(afforded(recipe, b), geometry, HOST_GIVES | ROPE) for b in (budget, smaller))
+    river, tighter = (build(afforded(recipe, b, geometry), geometry, EVERYTHING) for b in (budget, smaller))
     assume(river is not None)
     total = seen + ahead
     for layer in range(geometry.n_layers):

@@ -171,7 +171,7 @@ class Store(Held):
     def settle(self, data: Any, seed: int, is_fitted: bool) -> None:
         plain, n_rows, hurry = self.now.plain, len(self.now.plain.clock), self.some_rows(data)
         residual = data.draw(st.lists(st.integers(0, 20), min_size=n_rows, max_size=n_rows))
-        memory = layer.settle(self.now.memory, self.codec, self.env, residual, hurry=hurry)
+        memory = layer.settle(self.now.memory, self.codec, self.env, layer.Todo(residual, hurry))
         left = raw_counts(memory, n_rows, N_HEADS)
         size = self.codec.group
         leaving = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import keyvalise
 from keyvalise import KVCache, Recipe
 from keyvalise.host import assets, taps
 from keyvalise.store import asset
+from keyvalise.types.geometry import Geometry
 from tests.support import drive
 from tests.support.models import tiny
 
@@ -26,6 +28,11 @@ def recipe(text: str) -> Callable[[], Any]:
 
 def json(data: Any) -> Callable[[], Any]:
     return lambda: Recipe.from_json(data)
+
+
+def odd() -> Geometry:
+    """A model whose heads have an odd size."""
+    return replace(KVCache(tiny("llama")).shared.geometry, key_dim=15)
 
 
 def stored(*widths: int, rows: int = 1, model: Any = None, text: str = "full") -> KVCache:

@@ -45,6 +45,7 @@ from tests.support.misuses import (
     moved_away,
     nobody_marked,
     not_causal,
+    odd,
     other_rows,
     ours,
     profile,
@@ -56,6 +57,8 @@ from tests.support.misuses import (
 )
 from tests.support.models import tiny
 from tests.support.refused_files import ROWS as FILES
+from tests.support.refused_stores import ROWS as STORES
+from tests.support.refused_streams import ROWS as STREAMS
 
 STAGE = {
     "when": [{"at": "prompt"}],
@@ -92,6 +95,14 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (json({"stages": [], "code": {"part": "drop"}}), "the part drop has no place here"),
         (json({"stages": [], "code": 3}), "its name under 'part', got 3"),
         (json({"stages": [], "budget": 3}), "expected a text, got 3"),
+        (json({"stages": [], "transforms": [3]}), "transforms in JSON are a list beside a code"),
+        (recipe("hadamard"), "hadamard changes what a code is given, and there is no code; write one behind"),
+        (recipe("hadamard > aquakv"), "hadamard needs a code that writes every head by itself, and aquakv"),
+        (recipe("aquakv on 1.."), "aquakv needs all layers: each builds on the one below"),
+        (
+            recipe("knorm > demote(code=fp16) > int4 @ 60%"),
+            "needs a smaller code for losers: they take 68 b",
+        ),
     ],
     ImpossibleBudget: [
         (recipe("window > drop"), "has no budget; write one behind it, such as @ 25%"),
@@ -103,6 +114,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (recipe("full @ 50%"), "keeps everything raw needs 100%, got 50%; name a method"),
         (recipe("int4 @ 9tok"), "int4 alone drops no token, so 9tok cannot hold; write a share"),
         (recipe("int4 @ 9%"), "got 9%; drop tokens before they are coded, or allow more"),
+        (recipe("knorm > demote @ 1%"), "keeps what it does not choose, which needs at least "),
         (bytes_of_codes, "at least, 9KiB were allowed; drop tokens before they are coded"),
     ],
     UnmetNeed: [
@@ -119,6 +131,10 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
             recipe("center(side=post) > center > int4"),
             "center needs keys as they are stored, center needs keys before their rotation",
         ),
+        (
+            lambda: KVCache(tiny("deepseek_v3"), "knorm > sample @ 40%"),
+            "lets entries weigh more than one, and this model",
+        ),
         (growing_rotation, "positions=slot needs rope:static: the model's rotary angles must not change"),
         (from_queries, "window needs queries:piece, which neither the model nor an earlier part"),
     ],
@@ -126,6 +142,14 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (recipe("int4(group=40)"), "group=40 is not allowed; group must be at most the head size 16"),
         (recipe("hqq(group=40)"), "group=40 is not allowed; group must be at most the head size 16"),
         (lambda: KVCache(tiny("gpt2"), "pq"), "parts=16 is not allowed; parts must be a divisor of"),
+        (recipe("knorm > demote(code=nonsense) @ 40%"), "must be a code in the words of a recipe (recipe"),
+        (recipe("knorm > demote(code='window @ 9%') @ 40%"), "such as int2, without stages"),
+        (recipe("knorm > demote(code=aquakv) @ 40%"), "a code that writes every head and layer by itself"),
+        (recipe("knorm > demote(code=kivi) @ 40%"), "a code that writes tokens one by one; "),
+        (
+            lambda: catalogue.part("commvq")().check(odd()),
+            "head size=15 is not allowed; head size must be even",
+        ),
         (
             recipe("plphp(alpha=0.2)"),
             "attentive: alpha=0.2 is not allowed; alpha must be above beta, which is 0.5",
@@ -214,5 +238,5 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
 }
 """error → (what raises it, a piece of what it says)."""
 
-for _kind, _rows in FILES.items():
+for _kind, _rows in (*FILES.items(), *STORES.items(), *STREAMS.items()):
     ROWS[_kind] = [*ROWS.get(_kind, []), *_rows]

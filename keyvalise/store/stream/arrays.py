@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keyvalise.store.stream import frame, plain
+from keyvalise.store.stream import damage, frame, plain
 from keyvalise.store.stream.frame import Frame, Tag
 from keyvalise.store.stream.wire import Reader, Writer
 from keyvalise.types.errors import DamagedStream, InputError
@@ -65,12 +65,12 @@ def read_arrays(data: bytes, *, most_bytes: int = 2**34) -> dict[str, Tensor]:
         if one.tag is not Tag.PLAIN or one.layer != len(found) or one.layer >= len(specs):
             raise DamagedStream("a tensor of the stream is not where its header says")
         name, dtype, shape = specs[one.layer]
-        source = Reader(one.payload)
-        numbers = torch.from_numpy(plain.read(source, shape, np.dtype(KINDS[dtype])))
-        source.finish()
-        found[name] = numbers.view(dtype) if dtype is torch.bfloat16 else numbers.to(dtype)
+        with damage.of_frame():
+            found[name] = _tensor(one.payload, dtype, shape)
     if len(found) != len(specs):
-        raise DamagedStream(f"{len(specs) - len(found)} tensors of the stream are missing")
+        raise DamagedStream(
+            f"{len(specs) - len(found)} of the {len(specs)} tensors of the stream are missing"
+        )
     return found
 
 
@@ -81,18 +81,24 @@ def _numbers(x: Tensor) -> Any:
     return flat.numpy().astype(KINDS[x.dtype], copy=False)
 
 
+def _tensor(payload: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    source = Reader(payload)
+    numbers = torch.from_numpy(plain.read(source, shape, np.dtype(KINDS[dtype])))
+    source.finish()
+    return numbers.view(dtype) if dtype is torch.bfloat16 else numbers.to(dtype)
+
+
 def _specs(header: bytes, most_bytes: int) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
-    try:
+    with damage.of_header():
         specs = [
             (str(name), _NAMES[dtype], tuple(int(n) for n in shape))
             for name, dtype, shape in json.loads(header)["arrays"]
         ]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedStream("the header of the stream cannot be read") from None
     for _, _, shape in specs:
         if len(shape) > _MOST_AXES or any(not 0 <= n < _MOST_LENGTH for n in shape):
             raise DamagedStream(f"a tensor of the stream has the impossible shape {shape}")
     size = sum(int(np.prod(shape, dtype=object)) * dtype.itemsize for _, dtype, shape in specs)
-    if size > most_bytes or len({name for name, _, _ in specs}) != len(specs):
-        raise DamagedStream(f"the stream says that it holds {size} bytes; at most {most_bytes} are read")
+    damage.check_room(size, most_bytes)
+    if len({name for name, _, _ in specs}) != len(specs):
+        raise DamagedStream("two tensors of the stream have the same name")
     return specs

@@ -7,7 +7,7 @@ Knows not   which of them are sent, nor in which order
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,6 +106,14 @@ class Encoded:
     def is_finite(self) -> bool:
         """Whether a lossy level can hold all numbers."""
         return all(bool(torch.isfinite(x).all()) for sheet in self.sheets for x in (sheet.keys, sheet.values))
+
+    def check(self, wanted: Iterable[levels.Level]) -> None:
+        """Every level can hold all numbers.
+
+        Raises   InputError
+        """
+        if not self.is_finite and not all(level.is_exact for level in wanted):
+            raise InputError("keys or values are not finite; only `lossless` by itself can hold them")
 
     def plain(self) -> Iterator[Frame]:
         """The arrays that the header names."""

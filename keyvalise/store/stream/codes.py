@@ -31,6 +31,7 @@ _DIRECT, _DELTA, _ECHOED = range(3)
 
 _DIGITS = ladder.FACTOR
 _MOST_LOW = 20
+_LAST_TABLE = densities.FAMILIES * densities.SCALES - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,24 +65,17 @@ def write(
 def read(data: Reader, n: int, rank: int, parent: Coded | None, echo: Echo | None = None) -> Coded:
     """What `write` wrote, of `rank` components of n tokens.
 
-    Raises   DamagedStream
+    Raises   ValueError where the bytes hold no such codes, mostly DamagedStream
     """
     first, others = (int(c) for c in data.array(2, "i1"))
     known = 0 if parent is None else len(parent.codes)
-    if known > rank:
-        raise DamagedStream("a finer rung of the stream has fewer components than the one before")
-    try:
-        found = Coded(np.zeros((0, n), np.int32), np.zeros(0, np.int64))
-        if parent is not None:
-            found = _read_digits(data, parent)
-        if parent is None or known < rank:
-            codes, plan = _read_direct(data, rank - known, n, echo)
-            both = np.concatenate([found.codes, codes]) if known else codes
-            found = Coded(both, np.concatenate([found.expected, plan.expected]))
-    except ValueError as flaw:
-        if isinstance(flaw, DamagedStream):
-            raise
-        raise DamagedStream(str(flaw)) from None
+    found = Coded(np.zeros((0, n), np.int32), np.zeros(0, np.int64))
+    if parent is not None:
+        found = _read_digits(data, parent)
+    if parent is None or known < rank:
+        codes, plan = _read_direct(data, rank - known, n, echo)
+        both = np.concatenate([found.codes, codes]) if known else codes
+        found = Coded(both, np.concatenate([found.expected, plan.expected]))
     return replace(found, centre=(first, others))
 
 
@@ -110,8 +104,7 @@ def _read_direct(data: Reader, rank: int, n: int, echo: Echo | None) -> tuple[Co
         raise DamagedStream("codes of the stream echo tokens whose ids it does not have")
     n_classes = energy.ALL_CLASSES if form == _ECHOED else energy.CLASSES
     tables, low, shifts = short.read(data, [rank, rank, n_classes])
-    if not _within(tables, densities.FAMILIES * densities.SCALES - 1) or not _within(low, _MOST_LOW):
-        raise DamagedStream("a component of the stream names a table that does not exist")
+    tables, low = _within(tables, "table", _LAST_TABLE), _within(low, "width", _MOST_LOW)
     plan = strips.Plan(tables.astype(np.int64), low.astype(np.uint8), _bounded(shifts))
     packed = strips.Packed(data.blob(), data.blob(), data.blob())
     if len(packed.escapes) % 4:
@@ -137,8 +130,7 @@ def _write_digits(out: Writer, codes: Codes, parent: Coded) -> Whole:
 
 def _read_digits(data: Reader, parent: Coded) -> Coded:
     tables, shifts = short.read(data, [len(parent.codes), energy.CLASSES])
-    if not _within(tables, densities.FAMILIES * densities.SCALES - 1):
-        raise DamagedStream("a component of the stream names a table that does not exist")
+    tables = _within(tables, "table", _LAST_TABLE)
     plan = strips.Plan(tables.astype(np.int64), np.zeros(len(tables), np.uint8), _bounded(shifts))
     loud = energy.whole(parent.codes, parent.expected)
     rows = _rows(plan, loud, _sizes(parent.codes))
@@ -166,5 +158,8 @@ def _bounded(shifts: npt.NDArray[np.int32]) -> Whole:
     return np.clip(shifts, -densities.SCALES, densities.SCALES).astype(np.int64)
 
 
-def _within(values: npt.NDArray[np.int32], most: int) -> bool:
-    return bool((values >= 0).all() and (values <= most).all())
+def _within(values: npt.NDArray[np.int32], what: str, most: int) -> npt.NDArray[np.int32]:
+    """The values themselves, if all of them are there to be named."""
+    if len(beyond := values[(values < 0) | (values > most)]):
+        raise DamagedStream(f"{what} {beyond[0]} of a component of the stream is not among 0 to {most}")
+    return values

@@ -7,8 +7,6 @@ Raises      DamagedStream for frames that do not follow from those before
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,14 +16,14 @@ from torch import Tensor
 
 from keyvalise.ops.echo import Echo
 from keyvalise.ops.fast import ladder, turned
-from keyvalise.store.stream import coded, codes, header, levels, part, plain, remainder, rows, side
+from keyvalise.store.stream import coded, codes, damage, header, levels, part, plain, remainder, rows, side
 from keyvalise.store.stream.coded import Order
 from keyvalise.store.stream.frame import Frame, Tag
 from keyvalise.store.stream.header import Header
 from keyvalise.store.stream.part import KINDS, Kind
 from keyvalise.store.stream.sheet import DTYPES, Sheet
 from keyvalise.store.stream.wire import Reader
-from keyvalise.types.errors import DamagedStream, KeyvaliseError
+from keyvalise.types.errors import DamagedStream
 
 Whole = npt.NDArray[np.int64]
 Angles = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -41,17 +39,6 @@ class Piece:
     ranks: dict[Kind, tuple[int, ...]] = field(default_factory=dict)
     rungs: dict[Kind, int] = field(default_factory=dict)
     exact: dict[Kind, bytes] = field(default_factory=dict)
-
-
-@contextlib.contextmanager
-def _damage() -> Iterator[None]:
-    """Whatever bytes that prove whole but make no sense lead to is damage."""
-    try:
-        yield
-    except (ValueError, IndexError, OverflowError, ZeroDivisionError, MemoryError) as flaw:
-        if isinstance(flaw, KeyvaliseError):
-            raise
-        raise DamagedStream(f"a frame of the stream makes no sense: {flaw}") from None
 
 
 class Decoder:
@@ -81,7 +68,7 @@ class Decoder:
 
     def add(self, one: Frame) -> None:
         """Take the next frame."""
-        with _damage():
+        with damage.of_frame():
             self._take(one)
 
     def _take(self, one: Frame) -> None:
@@ -105,7 +92,7 @@ class Decoder:
         if not self.has(layer, chunk):
             raise DamagedStream(f"chunk {chunk} of layer {layer} is missing in the stream")
         piece, like = self.pieces[layer, chunk], self._sheet(layer)
-        with _damage(), np.errstate(all="ignore"):
+        with damage.of_frame(), np.errstate(all="ignore"):
             return {kind: self._tensor(layer, chunk, piece, like, kind) for kind in KINDS}
 
     def _tensor(self, layer: int, chunk: int, piece: Piece, like: Sheet, kind: Kind) -> Tensor:
@@ -144,10 +131,7 @@ class Decoder:
             entry = spec["heads"] * (spec["dim"] + spec["value_dim"])
             size += spec["n"] * entry * DTYPES[spec["dtype"]].itemsize
         size += sum(int(np.prod(shape, dtype=object)) * kind.itemsize for kind, shape in self._awaited)
-        if size > self.most_bytes:
-            raise DamagedStream(
-                f"the stream says that it holds {size} bytes; at most {self.most_bytes} are read"
-            )
+        damage.check_room(size, self.most_bytes)
         if self.upto is not None:
             self._header.level(self.upto)
 

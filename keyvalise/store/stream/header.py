@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import ladder
-from keyvalise.store.stream import levels
+from keyvalise.store.stream import damage, levels
 from keyvalise.store.stream.levels import Level
 from keyvalise.store.stream.sheet import DTYPES, Sheet
 from keyvalise.types.errors import DamagedStream
@@ -130,7 +130,7 @@ def parse(data: bytes) -> tuple[Header, list[tuple[np.dtype[np.generic], tuple[i
 
     Raises   DamagedStream for anything that is no header
     """
-    try:
+    with damage.of_header():
         parts = json.loads(_inflated(data))
         if parts["version"] != VERSION:
             raise DamagedStream(
@@ -141,26 +141,19 @@ def parse(data: bytes) -> tuple[Header, list[tuple[np.dtype[np.generic], tuple[i
         widths = tuple((float(keys), float(values)) for keys, values in parts["widths"])
         layers = tuple(_layer(spec, arrays) for spec in parts["layers"])
         header = Header(_whole(parts["chunk"]), widths, chosen, layers)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as flaw:
-        if isinstance(flaw, DamagedStream):
-            raise
-        raise DamagedStream("the header of the stream cannot be read") from None
     if (
         len(widths) != len(layers)
         or not all(1e-6 < x < 1e6 for pair in widths for x in pair)
         or header.chunk < 1
     ):
-        raise DamagedStream("the header of the stream contradicts itself")
+        raise DamagedStream("the chunks or the bins in the header of the stream make no sense")
     return header, arrays
 
 
 def _inflated(data: bytes) -> bytes:
     """The text of a header, of which nobody needs more than `_LONGEST` bytes."""
     stream = zlib.decompressobj()
-    try:
-        text = stream.decompress(data, _LONGEST)
-    except zlib.error:
-        raise DamagedStream("the header of the stream cannot be read") from None
+    text = stream.decompress(data, _LONGEST)
     if not stream.eof:
         raise DamagedStream("the header of the stream does not end")
     return text

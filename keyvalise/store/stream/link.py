@@ -125,10 +125,16 @@ class Server:
 
 
 class SocketLink:
-    """The other end of a `Server`; a context manager."""
+    """The other end of a `Server`; a context manager.
+
+    Raises   InputError where nobody listens at the address
+    """
 
     def __init__(self, address: tuple[str, int], timeout_s: float = 30.0):
-        self.socket = socket.create_connection(address, timeout_s)
+        try:
+            self.socket = socket.create_connection(address, timeout_s)
+        except OSError as flaw:
+            raise InputError(f"no server answers at {address[0]}:{address[1]}: {flaw}") from None
         self.begin = time.monotonic()
 
     def now(self) -> float:

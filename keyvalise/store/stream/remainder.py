@@ -96,7 +96,7 @@ def write(bits: floats.Words, near: Singles, run: Run) -> bytes:
 def read(data: bytes, near: Singles, run: Run) -> floats.Words:
     """The bits [n, C] again.
 
-    Raises   DamagedStream
+    Raises   ValueError where the bytes hold no such remainder, mostly DamagedStream
     """
     reader, form = Reader(data), FORMS[run.like.keys.dtype]
     written, p = run.written, _turned(near, run)
@@ -105,18 +105,15 @@ def read(data: bytes, near: Singles, run: Run) -> floats.Words:
     if (deviations < exact.LEAST).any() or (deviations > exact.MOST).any():
         raise DamagedStream("a deviation of the stream is impossible")
     bits = np.empty((len(written), p.shape[1]), form.dtype)
-    try:
-        found = fast.unpack(_get(reader), p.ravel(), _spread(deviations, written.sum()), form)
-        bits[written] = found.reshape(p.shape)
-        bits = bits[run.source]
-        if run.repeats_keys:
-            again, radius = _repeated(_numbers(bits, run.like), run)
-            common = reader.number(exact.MOST - exact.LEAST) + exact.LEAST
-            s = np.clip(exact.QUARTERS * radius + common, exact.LEAST, exact.MOST).astype(np.int32)
-            found = fast.unpack(_get(reader), again.ravel(), s.ravel(), form)
-            bits[~written] = found.reshape(again.shape)
-    except ValueError as flaw:
-        raise flaw if isinstance(flaw, DamagedStream) else DamagedStream(str(flaw)) from None
+    found = fast.unpack(_get(reader), p.ravel(), _spread(deviations, written.sum()), form)
+    bits[written] = found.reshape(p.shape)
+    bits = bits[run.source]
+    if run.repeats_keys:
+        again, radius = _repeated(_numbers(bits, run.like), run)
+        common = reader.number(exact.MOST - exact.LEAST) + exact.LEAST
+        s = np.clip(exact.QUARTERS * radius + common, exact.LEAST, exact.MOST).astype(np.int32)
+        found = fast.unpack(_get(reader), again.ravel(), s.ravel(), form)
+        bits[~written] = found.reshape(again.shape)
     reader.finish()
     return bits
 

@@ -52,7 +52,7 @@ def write(sources: list[Whole], groups: Whole | None) -> bytes:
 def read(data: bytes, n: int, groups: Whole | None) -> list[Whole]:
     """The sources of keys and values of n entries.
 
-    Raises   DamagedStream
+    Raises   ValueError where the bytes hold no such sources, mostly DamagedStream
     """
     reader, found = Reader(data), list[Whole]()
     places = np.arange(n)
@@ -72,8 +72,6 @@ def read(data: bytes, n: int, groups: Whole | None) -> list[Whole]:
             found.append(_listed(reader, n))
         else:
             raise DamagedStream("the stream repeats entries in a way that it cannot")
-        if (found[-1][found[-1]] != found[-1]).any():
-            raise DamagedStream("an entry of the stream repeats one that is a repetition itself")
     reader.finish()
     return found
 

@@ -73,7 +73,10 @@ class Sheet:
         allowed = (self.n,), tuple(keys.shape[:2])
         for name, numbers in (("ordinals", self.ordinals), ("ids", self.ids)):
             if numbers is not None and tuple(numbers.shape) not in allowed:
-                raise InputError(f"{name} {tuple(numbers.shape)} must be one of {allowed}")
+                raise InputError(
+                    f"{name} have the shape {tuple(numbers.shape)}; with keys {tuple(keys.shape)} "
+                    f"they must have {allowed[0]} or {allowed[1]}"
+                )
         if self.rope is not None and self.rope.width > keys.shape[2]:
-            raise InputError(f"{self.rope.width} rotated channels in keys of {keys.shape[2]}")
+            raise InputError(f"rope turns {self.rope.width} channels, and keys have {keys.shape[2]}")
         return self

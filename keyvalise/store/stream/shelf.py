@@ -26,8 +26,7 @@ class Shelf:
     def __init__(self, sheets: Sequence[Sheet], names: Sequence[str] | None = None, chunk: int = CHUNK):
         self.encoded = Encoded(sheets, chunk)
         self.levels = {name: levels.find(name) for name in names or levels.LEVELS}
-        if not self.encoded.is_finite and not all(level.is_exact for level in self.levels.values()):
-            raise InputError("keys or values are not finite; only `lossless` can hold them")
+        self.encoded.check(self.levels.values())
         begin, self.key = frame.begin(self.encoded.header.text())
         self._head = begin + b"".join(one.seal(self.key) for one in self.encoded.plain())
         self.blob: Callable[[str], bytes] = functools.cache(self._blob)

@@ -52,17 +52,17 @@ def write(out: Writer, rows: Sequence[npt.NDArray[np.integer]]) -> None:
 
 
 def read(data: Reader, lengths: Sequence[int]) -> list[Whole]:
-    """The rows again."""
+    """The rows again.
+
+    Raises   ValueError where the bytes hold no such rows, mostly DamagedStream
+    """
     n_rows = len(lengths)
     tables, low = np.frombuffer(data.take(2 * n_rows), np.uint8).reshape(2, n_rows)
     if n_rows and (tables.max() >= densities.FAMILIES * densities.SCALES or low.max() > _MOST_LOW):
-        raise DamagedStream("a row of the stream names a table that does not exist")
+        raise DamagedStream("a row of the stream names a table or a width that does not exist")
     message, sizes = data.blob(), np.array(lengths, np.int64)
     bits, far = data.take(-(-int(low @ sizes) // 8)), data.blob()
-    try:
-        values = fast_short.read(tables, low, sizes, (message, bits, far))
-    except ValueError as flaw:
-        raise DamagedStream(str(flaw)) from None
+    values = fast_short.read(tables, low, sizes, (message, bits, far))
     ends = list(itertools.accumulate(lengths, initial=0))
     return [values[first:end] for first, end in itertools.pairwise(ends)]
 

@@ -138,7 +138,7 @@ def write(side: Side, known: tuple[int, ...] | None, ranks: tuple[int, ...]) -> 
 def read(data: bytes, known: Side | None, dim: int, heads: int) -> Side:
     """The side, grown by what the bytes say.
 
-    Raises   DamagedStream
+    Raises   ValueError where the bytes hold no such side, mostly DamagedStream
     """
     source = Reader(data)
     if known is None:

@@ -14,7 +14,6 @@ from keyvalise.store.stream.frame import Frame
 from keyvalise.store.stream.levels import Level
 from keyvalise.store.stream.part import KINDS, Kind
 from keyvalise.store.stream.sheet import Sheet
-from keyvalise.types.errors import InputError
 
 Rungs = dict[Kind, int]
 
@@ -28,8 +27,7 @@ def write(sheets: Sequence[Sheet], level: str, *, is_progressive: bool = False, 
     """
     wanted = levels.chain(level) if is_progressive else (levels.find(level),)
     encoded = Encoded(sheets, chunk)
-    if not encoded.is_finite and not all(level.is_exact for level in wanted):
-        raise InputError("keys or values are not finite; only `lossless`, not progressive, can hold them")
+    encoded.check(wanted)
     begin, key = frame.begin(encoded.header.text())
     return begin + b"".join(one.seal(key) for one in frames(encoded, wanted))
 

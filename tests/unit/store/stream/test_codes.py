@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from keyvalise.ops import fitted, frequencies, ladder
 from keyvalise.store.stream import codes
 from keyvalise.store.stream.wire import Reader, Writer
-from keyvalise.types.errors import DamagedStream
 
 
 def components(rank: int = 31, n: int = 700, *, drift: float = 0.0) -> np.ndarray:
@@ -65,9 +63,3 @@ def test_two_integers_per_component_beat_a_table_of_its_own() -> None:
     used = sum(len(np.unique(row)) for row in found)
     assert 8 * len(written(found)[0]) < bits + 8 * used
     assert 8 * len(written(found)[0]) < 1.01 * fitted.cost(found)
-
-
-def test_fewer_components_than_before_are_damage() -> None:
-    _, parent = written(ladder.quantize(components(), 1.0))
-    with pytest.raises(DamagedStream, match="fewer components"):
-        codes.read(Reader(bytes(9)), 700, 30, parent)

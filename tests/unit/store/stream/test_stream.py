@@ -159,13 +159,13 @@ def test_what_no_stream_can_hold_is_refused() -> None:
         stream.write([sheet], "tiny")
     with pytest.raises(InputError, match="must both be"):
         stream.write([stream.Sheet(sheet.keys.double(), sheet.values.double(), sheet.ordinals)], "small")
-    with pytest.raises(InputError, match="must be one of"):
+    with pytest.raises(InputError, match="they must have"):
         stream.write([stream.Sheet(sheet.keys, sheet.values, sheet.ordinals[:7])], "small")
     with pytest.raises(InputError, match=r"must be \[H, N, D\]"):
         stream.write([stream.Sheet(sheet.keys, sheet.values[:, :7], sheet.ordinals)], "small")
     with pytest.raises(InputError, match="need heads and channels"):
         stream.write([stream.Sheet(sheet.keys[:0], sheet.values[:0], sheet.ordinals)], "small")
-    with pytest.raises(InputError, match="rotated channels"):
+    with pytest.raises(InputError, match="rope turns"):
         stream.write([stream.Sheet(sheet.keys, sheet.values, sheet.ordinals, None, half(32))], "small")
     with pytest.raises(UnknownName):
         stream.read(stream.write([sheet], "small"), "tiny")
