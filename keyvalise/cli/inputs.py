@@ -118,9 +118,9 @@ def packed(name: str) -> Stored:
 
     Raises   CacheFileError where it cannot be read, is none, or its header is damaged
     """
-    from keyvalise.store import file
+    from keyvalise.store import file, streamed
 
-    return file.Stored(file.open_uri(name).source(), f"the cache {name}")
+    return streamed.opened(file.open_uri(name).source(), f"the cache {name}")
 
 
 def fits(model: Any, n_document: int, n_question: int, n_new: int) -> None:

@@ -49,6 +49,15 @@ Salt = Annotated[
         metavar="TEXT",
     ),
 ]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        "--level",
+        help="Write it as a bitstream: lossless, large, medium, small or smallest. Below lossless, raw keys "
+        "and values come back near what they were.",
+        metavar="LEVEL",
+    ),
+]
 FitWindows = Annotated[
     bool, typer.Option("--fit-windows", help="Let windows take at most a quarter of the budget.")
 ]

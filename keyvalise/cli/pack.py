@@ -31,6 +31,7 @@ def pack(
     prefill_chunk: options.PrefillChunk = None,
     seed: options.Seed = 0,
     salt: options.Salt = "",
+    level: options.Level = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -41,9 +42,12 @@ def pack(
     """
     from keyvalise.recipe.object import Recipe
     from keyvalise.store import file
+    from keyvalise.store.stream import levels
 
     screen = Screen(json, quiet)
     Recipe.parse(recipe)
+    if level is not None:
+        levels.find(level)
     text = inputs.documents(document or [])
     place = file.open_uri(out)
     if not place.path.parent.is_dir():
@@ -56,7 +60,7 @@ def pack(
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
         session.read(text, prefill_chunk=prefill_chunk, seed=seed)
         begin = time.perf_counter()
-        session.cache.save(out, tokenizer=session.tokenizer, tokens=session.context, salt=salt)
+        session.cache.save(out, tokenizer=session.tokenizer, tokens=session.context, salt=salt, level=level)
         save_s = time.perf_counter() - begin
     facts = {
         **session.facts(),

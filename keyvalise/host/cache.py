@@ -22,7 +22,7 @@ from keyvalise.host.layer import MemoryLayer
 from keyvalise.host.shared import Shared
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
-from keyvalise.store import file
+from keyvalise.store import file, streamed
 from keyvalise.store import layer as store
 from keyvalise.types.errors import InputError, UnsupportedModel
 from keyvalise.types.scratch import Scratch
@@ -197,16 +197,18 @@ class KVCache(Cache):
         tokens: frozen.Tokens | None = None,
         salt: str = "",
         edits: Sequence[str] = (),
+        level: str | None = None,
     ) -> None:
         """Publish the cache as one whole file, or leave what was there; what was drafted last stays.
 
         uri      a path, or file:///path;  tokens: ids that every row has seen, for whoever reads the file
+        level    of the bitstream, from "lossless" to "smallest"; None: numbers as they are
         tokenizer, salt, edits   must be the same when the cache is loaded
 
-        Raises   CacheFileError where it cannot be written or the model has changed meanwhile
+        Raises   CacheFileError where it cannot be written or the model has changed meanwhile; UnknownName
         """
-        header, parts = frozen.described(self, tokenizer=tokenizer, tokens=tokens, salt=salt, edits=edits)
-        file.open_uri(uri).publish(file.chunks(header, parts))
+        told = frozen.described(self, tokenizer=tokenizer, tokens=tokens, salt=salt, edits=edits, level=level)
+        file.open_uri(uri).publish(file.chunks(*told))
 
     @staticmethod
     def load(
@@ -224,7 +226,7 @@ class KVCache(Cache):
 
         Raises   CacheFileError: Damaged, OtherModel or FutureVersion, with what differs
         """
-        stored = file.Stored(file.open_uri(uri).source(), f"the cache {os.fspath(uri)}")
+        stored = streamed.opened(file.open_uri(uri).source(), f"the cache {os.fspath(uri)}")
         return KVCache.of_stored(stored, model, tokenizer=tokenizer, salt=salt, edits=edits, lazy=lazy)
 
     @staticmethod
@@ -254,9 +256,7 @@ class KVCache(Cache):
             raise InputError(f"layer {layer} is not handled; handled layers: {sorted(self.shared.layers)}")
         self.settle()
         memory = self.shared.layers[layer].memory
-        if memory is None or store.is_unread(memory):
-            return []
-        return store.positions(memory)
+        return [] if memory is None or store.is_unread(memory) else store.positions(memory)
 
     def fork(self) -> KVCache:
         """A second cache with the same content; storages are shared until one of the two writes."""

@@ -19,7 +19,11 @@ from keyvalise.host.identity import Identity
 from keyvalise.host.layer import MemoryLayer
 from keyvalise.recipe import words
 from keyvalise.recipe.turned import Turned, parts_of
+from keyvalise.store import streamed
+from keyvalise.store.ragged import Ragged
 from keyvalise.store.state import Writer
+from keyvalise.store.streamed import Raw
+from keyvalise.store.tail import Tail
 from keyvalise.types.data import Env, Memory
 from keyvalise.types.errors import CacheFileError, InputError
 
@@ -54,9 +58,17 @@ class Owner:
 
 
 def described(
-    cache: KVCache, *, tokenizer: Any = None, tokens: Tokens | None = None, salt: str, edits: Sequence[str]
+    cache: KVCache,
+    *,
+    tokenizer: Any = None,
+    tokens: Tokens | None = None,
+    salt: str = "",
+    edits: Sequence[str] = (),
+    level: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(header, parts) of a cache; what was drafted last is taken to stay.
+
+    level   of the streams that the parts are written as (`store.stream.LEVELS`); None: written as they are
 
     Raises   TornForward where a forward stopped half way; CacheFileError where the model has gone or changed,
              or a layer holds what cannot be stored; InputError for tokens that are not those seen
@@ -90,7 +102,33 @@ def described(
             for i, layer in enumerate(cache.layers)
         },
     }
-    return header, writer.parts
+    if level is None:
+        return header, writer.parts
+    return streamed.packed(header, writer.parts, _raws(cache, writer.parts.get("tokens")), level)
+
+
+def _raws(cache: KVCache, tokens: Tensor | None) -> list[Raw]:
+    """Every run of raw entries, with the token behind each where one row was told."""
+    found = []
+    for i, layer in cache.shared.layers.items():
+        if layer.memory is None:
+            continue
+        for j, segment in enumerate(_unsunk(layer.memory).segments):
+            if not isinstance(segment, Tail | Ragged):
+                continue
+            place = f"layers.{i}.segments.{j}" + (".arena" if isinstance(segment, Tail) else "")
+            at = _ordinals(segment)
+            ids = tokens[at.long()].int() if tokens is not None and len(layer.memory.clock) == 1 else None
+            found.append(Raw(f"{place}.keys", f"{place}.values", at, ids, cache.shared.ropes.get(i)))
+    return found
+
+
+def _ordinals(segment: Tail | Ragged) -> Tensor:
+    """int32 [N] where all heads hold the same tokens, else [heads, N]; zeros where nothing stands."""
+    if isinstance(segment, Ragged):
+        return segment.places.all().int().cpu()
+    heads = segment.entries().ordinals.clamp(min=0).flatten(0, 1).int().cpu()
+    return heads[0] if bool((heads == heads[0]).all()) else heads
 
 
 def _model(cache: KVCache) -> Any:

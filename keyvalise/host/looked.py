@@ -44,6 +44,8 @@ class Looked:
         yield "dtype of raw entries", self.header["dtype"]
         if made.adapters or self.origin.edits:
             yield "adapters and edits", ", ".join((*made.adapters, *self.origin.edits))
+        if "streams" in self.header:
+            yield "level of the bitstream", self.header["streams"]["level"]
         yield "salt", "yes" if self.origin.salt else "none"
 
 
@@ -58,11 +60,11 @@ def at(stored: Stored) -> Looked:
         for kind, (field, _, tensor) in store.tensors(memory):
             key = (layer, kind, field)
             lines[key] = lines.get(key, 0) + tensor.untyped_storage().nbytes()
-    for name, place in stored.places.items():
+    for name in stored.names:
         room, *rest = name.split(".")
         if room == "layers" and int(rest[0]) not in memories:
             key = (int(rest[0]), "host", "states")
-            lines[key] = lines.get(key, 0) + place.end - place.begin
+            lines[key] = lines.get(key, 0) + stored.read(name).nbytes
     return Looked(
         stored.header,
         origin,

@@ -7,19 +7,12 @@ from typing import Any
 
 from keyvalise.host import frozen
 from keyvalise.host.cache import KVCache
-from keyvalise.store import file
+from keyvalise.store import file, streamed
 
 
-def dumps(
-    cache: KVCache,
-    *,
-    tokenizer: Any = None,
-    tokens: frozen.Tokens | None = None,
-    salt: str = "",
-    edits: Sequence[str] = (),
-) -> bytes:
-    """The bytes of the file that `cache.save` would publish."""
-    header, parts = frozen.described(cache, tokenizer=tokenizer, tokens=tokens, salt=salt, edits=edits)
+def dumps(cache: KVCache, **options: Any) -> bytes:
+    """The bytes of the file that `cache.save` would publish; options are those of `save`."""
+    header, parts = frozen.described(cache, **options)
     return b"".join(file.chunks(header, parts))
 
 
@@ -38,5 +31,5 @@ def loads(
 
     Raises   CacheFileError: Damaged, OtherModel or FutureVersion, with what differs
     """
-    stored = file.opened(data)
+    stored = streamed.opened(data)
     return KVCache.of_stored(stored, model, tokenizer=tokenizer, salt=salt, edits=edits, lazy=lazy)

@@ -53,10 +53,15 @@ class Store:
     """
 
     def __init__(
-        self, uri: str | os.PathLike[str] | None = None, *, max_bytes: int | None = None, chunk: int = CHUNK
+        self,
+        uri: str | os.PathLike[str] | None = None,
+        *,
+        max_bytes: int | None = None,
+        chunk: int = CHUNK,
+        level: str | None = None,
     ):
         self.uri = uris.default() if uri is None else os.fspath(uri)
-        self.shelf = Shelf(uris.tier(self.uri), max_bytes, chunk)
+        self.shelf, self.level = Shelf(uris.tier(self.uri), max_bytes, chunk), level
 
     def put(
         self,
@@ -79,11 +84,12 @@ class Store:
         """
         ids = listed(tokens)
         _check_row(cache, len(ids))
-        key = _key(cache, salt, adapter, edits)
+        key = _key(cache, salt, adapter, edits, self.level)
 
         def make() -> bytes:
             # The salt itself is written nowhere.
-            return saving.dumps(cache, tokenizer=tokenizer, tokens=ids, salt=key.tenant, edits=tuple(edits))
+            told = {"tokenizer": tokenizer, "salt": key.tenant, "edits": tuple(edits)}
+            return saving.dumps(cache, tokens=ids, level=self.level, **told)
 
         about = {"recipe": str(cache.recipe)}
         return self.shelf.put(key, ids, make, is_croppable=is_croppable(cache), about=about)
@@ -126,7 +132,7 @@ class Store:
         wanted = KVCache(model, recipe, **options)
         for name in wanted.recipe.spans:
             wanted.span(name, *(spans or {}).get(name, (0, len(ids))))
-        key = _key(wanted, salt, adapter, edits)
+        key = _key(wanted, salt, adapter, edits, self.level)
         hit = self.shelf.longest(key, ids, is_whole=is_whole)
         if hit is None:
             return None
@@ -208,7 +214,7 @@ def _check_row(cache: KVCache, n_tokens: int) -> None:
         raise StoreError("a store keeps caches of one row without padding; take one row with cache.rows")
 
 
-def _key(cache: KVCache, salt: str, adapter: str, edits: Sequence[str]) -> Key:
+def _key(cache: KVCache, salt: str, adapter: str, edits: Sequence[str], level: str | None = None) -> Key:
     """All that a cache depends on beside its tokens."""
     shared = cache.shared
     model = shared.model()
@@ -227,4 +233,5 @@ def _key(cache: KVCache, salt: str, adapter: str, edits: Sequence[str]) -> Key:
         adapter=adapter,
         edits=tuple(edits),
         layout=identity.LAYOUT,
+        level="" if level in (None, "lossless") else str(level),
     )

@@ -41,7 +41,7 @@ def dense(stored: Stored, model: Any = None) -> dict[str, Tensor]:
             how = "in a forward alone" if model is not None else "with its model alone; name the model"
             raise InputError(f"layer {layer} of {stored.what} is in a code that can be read {how}") from None
     own = tuple(f"layers.{layer}." for layer in memories)
-    found |= {name: stored.read(name) for name in stored.places if not name.startswith(own)}
+    found |= {name: stored.read(name) for name in stored.names if not name.startswith(own)}
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 

@@ -137,6 +137,11 @@ class Stored:
         self.header, self.places, self.begin = _opened(source, what)
         self.held: dict[str, Tensor] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Of the parts that can be read."""
+        return list(self.places)
+
     def read(self, name: str) -> Tensor:
         """A part, in memory of its own.
 

@@ -36,6 +36,7 @@ class Key:
     assets   digests of the tensors that the recipe names;  spans: named stretches that the recipe is for
     salt     whose caches these are: a tenant's secret or name;  adapter: on top of the model
     edits    what is changed on purpose, in order;  layout: version of the stored bytes
+    level    of the bitstream, where it loses anything
     """
 
     model: str
@@ -49,6 +50,7 @@ class Key:
     adapter: str = ""
     edits: tuple[str, ...] = ()
     layout: int = 0
+    level: str = ""
 
     @property
     def tenant(self) -> str:

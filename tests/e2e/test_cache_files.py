@@ -116,6 +116,20 @@ def test_packing_says_what_it_takes(run, document, tmp_path):
     assert quiet.out == f"{path}: {size:,} bytes\n"
 
 
+def test_packing_as_a_bitstream(run, document, packed, tmp_path):
+    sizes, said = {}, {}
+    plain = run("generate", "--cache", packed, *QUESTIONS, "--json").json["answers"]
+    for level in ("lossless", "medium"):
+        path = tmp_path / f"{level}.kv"
+        data = run("pack", "--document", document, *RECIPE, "--out", path, "--level", level, "--json").json
+        sizes[level] = data["file_bytes"]
+        said[level] = run("generate", "--cache", path, *QUESTIONS, "--json").json["answers"]
+        assert level in run("inspect-cache", path).out
+    assert said["lossless"] == plain and sizes["medium"] <= sizes["lossless"] < packed.stat().st_size
+    wrong = run("pack", "--document", document, *RECIPE, "--out", tmp_path / "x.kv", "--level", "tiny")
+    assert wrong.code == 2 and "unknown level 'tiny'" in wrong.err and not (tmp_path / "x.kv").exists()
+
+
 def test_unpacking_gives_plain_tensors(run, packed, tmp_path):
     folder = tmp_path / "folder"
     data = run("unpack", packed, "--out", folder, "--json").json

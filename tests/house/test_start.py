@@ -32,7 +32,9 @@ HELP = "import sys; sys.argv = ['keyvalise', '--help']; from keyvalise.cli impor
 
 
 def _run(code: str) -> str:
+    # Compiled modules are found by all runs but the first, as in an installed package.
     env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )

@@ -56,12 +56,14 @@ def mutated(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
 
 
 def swapped(data: bytes, chance: random.Random) -> bytes:
-    """Two parts of one size exchanged."""
+    """Two parts of one size exchanged; without the last byte where no two are alike."""
     opened = file.opened(data)
     sizes: dict[int, list[file.Place]] = {}
     for place in opened.places.values():
         sizes.setdefault(place.end - place.begin, []).append(place)
     alike = [places for n, places in sizes.items() if n and len(places) > 1]
+    if not alike:
+        return data[:-1]
     one, two = sorted(chance.sample(chance.choice(alike), 2), key=lambda place: place.begin)
     at = opened.begin
     a, b = data[at + one.begin : at + one.end], data[at + two.begin : at + two.end]

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from keyvalise import KVCache, detach
 from keyvalise.host import identity, saving, unpacked, weights
-from keyvalise.store import file
+from keyvalise.store import file, streamed
 from keyvalise.store.file import File
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.source import Opened
@@ -77,6 +77,13 @@ def published(then: Callable[[Path], Any]) -> Callable[[], Any]:
             then(path)
 
     return call
+
+
+def senseless() -> None:
+    """A file with right digests of a stream that is none."""
+    header = {"streams": {"level": "lossless", "sheets": [], "arrays": ["x"]}}
+    data = b"".join(file.chunks(header, {"arrays": torch.zeros(99, dtype=torch.uint8)}))
+    streamed.opened(data).read("x")
 
 
 def shrinking(path: Path) -> None:
@@ -222,6 +229,11 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (lambda: loaded(stored()[:-1] + b"\7"), ".values' is not what was written"),
         (lambda: file.opened(stored()).read("x"), "the cache file has no part 'x', which its header names"),
         (published(shrinking), "is cut off: 9 bytes are missing"),
+        (
+            lambda: streamed.opened(saving.dumps(held(), level="lossless")).read("x"),
+            "the cache file has no part 'x', which its header names",
+        ),
+        (senseless, "the cache file is damaged: this is no stream of keys and values"),
         (told(lambda inner: inner.pop("seed")), "the header of the cache file does not say 'seed'"),
         (told(lambda inner: inner.update(layers=[])), "the header of the cache file cannot be understood"),
         (told(lambda inner: inner["model"].pop("weights")), "the model of the cache file is not described"),

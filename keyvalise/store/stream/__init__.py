@@ -12,10 +12,10 @@ chunk by chunk, each at the level that keeps a deadline. The room knows no model
 
 from __future__ import annotations
 
-from keyvalise.store.stream.arrays import read_arrays, write_arrays
-from keyvalise.store.stream.levels import LEVELS
+from keyvalise.store.stream.arrays import holds, read_arrays, write_arrays
+from keyvalise.store.stream.levels import LEVELS, find
 from keyvalise.store.stream.reader import read
 from keyvalise.store.stream.sheet import Sheet
 from keyvalise.store.stream.writer import write
 
-__all__ = ["LEVELS", "Sheet", "read", "read_arrays", "write", "write_arrays"]
+__all__ = ["LEVELS", "Sheet", "find", "holds", "read", "read_arrays", "write", "write_arrays"]

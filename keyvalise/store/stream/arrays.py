@@ -33,13 +33,18 @@ _NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in KINDS}
 _MOST_AXES, _MOST_LENGTH = 8, 2**40
 
 
+def holds(tensor: Tensor) -> bool:
+    """Whether a stream of arrays can hold a tensor's numbers."""
+    return tensor.dtype in KINDS
+
+
 def write_arrays(tensors: Mapping[str, Tensor]) -> bytes:
     """A stream of tensors.
 
     Raises   InputError for a dtype that no stream can hold
     """
     for name, tensor in tensors.items():
-        if tensor.dtype not in KINDS:
+        if not holds(tensor):
             raise InputError(f"{name} is {tensor.dtype}; a stream can hold {', '.join(_NAMES)}")
     specs = [[name, str(x.dtype).removeprefix("torch."), list(x.shape)] for name, x in tensors.items()]
     begin, key = frame.begin(json.dumps({"arrays": specs}, separators=(",", ":")).encode())
