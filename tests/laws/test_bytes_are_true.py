@@ -66,7 +66,7 @@ def everywhere(case: Case) -> bool:
     return all(layer in stage.layers for stage in case.recipe.stages for layer in range(3))
 
 
-@pytest.mark.parametrize("percent", [15, 62.5])
+@pytest.mark.parametrize("percent", [15, pytest.param(62.5, marks=pytest.mark.slow)])
 def test_a_share_holds_after_every_decision(dropping: Case, percent: float) -> None:
     model = tiny("llama")
     for lengths in ((PROMPT + 2,), (PROMPT + 2, 131, 40)) if everywhere(dropping) else ():
@@ -93,7 +93,7 @@ def test_bytes_hold_after_every_decision(dropping: Case) -> None:
                 assert cache.nbytes <= kibibytes * 1024
 
 
-@pytest.mark.parametrize("n", [8, 45])
+@pytest.mark.parametrize("n", [8, pytest.param(45, marks=pytest.mark.slow)])
 def test_tokens_are_counted_exactly(dropping: Case, n: int) -> None:
     model = tiny("llama")
     cache = KVCache(model, dropping.with_budget(f"{n}tok"))

@@ -26,7 +26,7 @@ def whole(case: Case, chunk: int, *lengths: int) -> drive.Trail:
     return drive.run(model, cache, drive.text(*(n + 3 for n in lengths)).calls(TOTAL, 1, 1, 1))
 
 
-@pytest.mark.parametrize("chunk", [7, 31])
+@pytest.mark.parametrize("chunk", [pytest.param(7, marks=pytest.mark.slow), 31])
 def test_inner_cuts_equal_the_callers(case: Case, chunk: int) -> None:
     model = case.model
     widths = [min(chunk, TOTAL - begin) for begin in range(0, TOTAL, chunk)]

@@ -81,7 +81,8 @@ def test_prompt_lookup(case: Case, said: dict[str, tuple[list[int], KVCache]]) -
     check(case, said, prompt_lookup_num_tokens=4)
 
 
-@pytest.mark.parametrize("noise", [pytest.param(0.03, marks=pytest.mark.slow), 0.1])
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.03, 0.1])
 def test_assistant_model(case: Case, said: dict[str, tuple[list[int], KVCache]], noise: float) -> None:
     check(case, said, assistant_model=assistant(noise, case.model.dtype))
 

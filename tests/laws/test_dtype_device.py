@@ -24,6 +24,10 @@ DEVICES = (
 )
 
 
+ONE_NOW = [pytest.param(half, marks=[pytest.mark.slow] if i else []) for i, half in enumerate(HALVES)]
+"""The first now, the others in `make slow`."""
+
+
 def raw_dtypes(cache: KVCache) -> set[torch.dtype]:
     """The dtypes of raw keys and values."""
     memories = [layer.memory for layer in cache.shared.layers.values()]
@@ -42,7 +46,7 @@ def test_full_in_half_precision(half: str) -> None:
         assert_close(got[calls[i].real], want[i][calls[i].real], bound, what=f"call {i}")
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", ONE_NOW)
 def test_dropping_in_half_precision_is_masking(forgetting: Case, half: str) -> None:
     if forgetting.rhythm:
         return  # cuts inside calls
@@ -54,7 +58,7 @@ def test_dropping_in_half_precision_is_masking(forgetting: Case, half: str) -> N
         assert_close(got[i][call.real], want[i][call.real], f"logits_{half}", what=f"call {i}")
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", ONE_NOW)
 def test_codes_in_half_precision(coding: Case, half: str) -> None:
     model, wide = tiny("llama", HALVES[half]), tiny("llama")
     calls = drive.text(76).calls(63, 1, 1, 9, 1)
@@ -66,7 +70,7 @@ def test_codes_in_half_precision(coding: Case, half: str) -> None:
     assert cache.nbytes < full / 2
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("half", ONE_NOW)
 def test_a_cache_may_be_held_in_half_the_bytes(case: Case, half: str) -> None:
     """The prompt is read as it came; what is read later is rounded once."""
     model, calls = tiny("llama"), drive.text(70).calls(63, 1, 1)

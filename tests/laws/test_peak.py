@@ -40,7 +40,7 @@ class Watch:
         monkeypatch.setattr(flow.layer, "append", watched)
 
 
-@pytest.mark.parametrize("chunk", [16, 50])
+@pytest.mark.parametrize("chunk", [16, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_chunked_prompt_needs_the_budget_and_a_chunk(
     dropping: Case, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
