@@ -1,4 +1,4 @@
-"""Stores that cannot be opened, reached or asked, and what they do not keep, with a piece of what is said."""
+"""Stores and links that cannot be opened, reached or asked for more, with a piece of what is said."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from typing import Any
 import torch
 
 from keyvalise import KVCache, Store, detach
+from keyvalise.host import streaming
 from keyvalise.store.keys import Chain, Key
+from keyvalise.store.stream import shelf as streams
+from keyvalise.store.stream.controller import Controller
+from keyvalise.store.stream.link import VirtualLink
 from keyvalise.store.tiers import objects, upkeep, uri, valkey
 from keyvalise.store.tiers.memory import MemoryTier
 from keyvalise.store.tiers.shelf import Shelf
-from keyvalise.types.errors import StoreError, StoreFailure
+from keyvalise.types.errors import InputError, StoreError, StoreFailure
 from tests.support import drive
 from tests.support.models import tiny
 
@@ -108,6 +112,19 @@ def gone() -> None:
     Store("memory://").put(cache, list(range(N)))
 
 
+def offered(family: str = "llama", n: int = N) -> streams.Shelf:
+    """What is offered of a cache that has read a text of N tokens, said to be n."""
+    cache = KVCache(tiny(family))
+    drive.run(tiny(family), cache, drive.text(N).calls(N))
+    return streaming.shelf(cache, drive.text(N).ids[:, :n])
+
+
+def too_long() -> None:
+    """A link that offers more than the document has."""
+    link = VirtualLink(offered().blob, [(1.0, 1e9)])
+    streaming.receive(link, tiny("llama"), drive.text(N).ids[:, :9], Controller(1.0))
+
+
 ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     StoreError: [
         (lambda: Chain.of(Key(model="m"), []), "a context of no token has no name; give at least one token"),
@@ -130,6 +147,11 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (put([1, 2]), "the cache has seen 21 tokens and 2 are given; give exactly those it has seen"),
         (put(list(range(N)), pad=4), "a store keeps caches of one row without padding; take one row with"),
         (gone, "the model that this cache was made with is gone, so nobody can tell which it was"),
+    ],
+    InputError: [
+        (lambda: offered("gemma3"), "a layer of this model keeps a cache of its own kind"),
+        (lambda: offered(n=9), "the document must be the [1, 21] tokens that the cache has read, got [1, 9]"),
+        (too_long, "the link offers 21 tokens, the document has 9"),
     ],
     StoreFailure: [
         (unreadable, "cannot read v1/x in the store"),

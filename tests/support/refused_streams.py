@@ -13,8 +13,8 @@ import torch
 
 from keyvalise.ops import energy
 from keyvalise.store import stream
-from keyvalise.store.stream.controller import Controller
-from keyvalise.store.stream.fetch import Catalogue, fetch
+from keyvalise.store.stream.controller import Catalogue, Controller
+from keyvalise.store.stream.fetch import fetch
 from keyvalise.store.stream.frame import MAGIC, Tag
 from keyvalise.store.stream.link import Server, SocketLink, VirtualLink
 from keyvalise.store.stream.shelf import Shelf
@@ -91,7 +91,7 @@ def from_another_shelf() -> None:
     """A link over which two rows come mixed."""
     one, other = Shelf([sheet()]), Shelf([dataclasses.replace(sheet(), offset=1)])
     link = VirtualLink(lambda name: (one if name == "head" else other).blob(name), [(1, 1e6)])
-    fetch(link, Catalogue(one.offers(), one.shared()), Controller(1))
+    fetch(link, Controller(1))
 
 
 X = ["x", "uint8", [3]]
@@ -109,6 +109,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (lambda: stream.read(whole()[:-1] + b"\0"), "a frame of the stream was changed (byte "),
         (from_another_shelf, "a frame of the stream was changed (byte 0)"),
         (lambda: stream.read(MAGIC + unknown_frame()), "the stream has a frame of unknown kind 9"),
+        (lambda: Catalogue.parse(b"[]"), "what the link offers is no catalogue of a cache"),
         (twice(Tag.HEADER), "a stream has one header, and that comes first"),
         (with_text(b"a poem"), "the header of the stream cannot be read"),
         (with_text(zlib.compress(b"[" * 10**5)), "the header of the stream cannot be read"),

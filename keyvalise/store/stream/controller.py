@@ -10,10 +10,11 @@ what is left of the time and the bandwidth measured so far.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from keyvalise.types.errors import BadArgument
+from keyvalise.types.errors import BadArgument, DamagedStream
 
 TEXT = "text"
 """The choice to send a chunk's text."""
@@ -29,6 +30,38 @@ class Offer:
     levels: Mapping[str, int]
     tokens: int
     text: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What a sender has: every chunk, and what is known → level → bytes that all chunks share beyond that."""
+
+    offers: tuple[Offer, ...]
+    shared: Mapping[str, Mapping[str, int]]
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        offers = [[dict(one.levels), one.tokens, one.text] for one in self.offers]
+        shared = {have: dict(sizes) for have, sizes in self.shared.items()}
+        return json.dumps({"offers": offers, "shared": shared}, separators=(",", ":")).encode()
+
+    @staticmethod
+    def parse(data: bytes) -> Catalogue:
+        """The same again.
+
+        Raises   DamagedStream for anything else
+        """
+        try:
+            told = json.loads(data)
+            offers = [Offer(_sizes(a), int(b), int(c)) for a, b, c in told["offers"]]
+            shared = {str(have): _sizes(sizes) for have, sizes in told["shared"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise DamagedStream("what the link offers is no catalogue of a cache") from None
+        return Catalogue(tuple(offers), shared)
+
+
+def _sizes(told: Mapping[str, int]) -> dict[str, int]:
+    return {str(name): int(size) for name, size in told.items()}
 
 
 @dataclass(frozen=True, slots=True)

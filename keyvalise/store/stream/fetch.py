@@ -1,16 +1,16 @@
 """A row over a link: chunk after chunk, each at the level that the controller chooses.
 
-Flows in    a link, what it offers, a controller;  recompute: what computes a chunk from its text
+Flows in    a link to a `Shelf`, a controller;  receiver: takes what has come, computes what has not
 Flows out   a decoder that holds every chunk that came as a stream, and what was chosen
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from keyvalise.store.stream import frame
-from keyvalise.store.stream.controller import TEXT, Controller, Offer
+from keyvalise.store.stream.controller import TEXT, Catalogue, Controller
 from keyvalise.store.stream.decode import Decoder
 from keyvalise.store.stream.link import Link
 from keyvalise.store.stream.shelf import NONE
@@ -25,31 +25,39 @@ class Sent:
     ready_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """What a sender has: every chunk, and what levels share (`Shelf.offers`, `Shelf.shared`)."""
+class Receiver(Protocol):
+    """What becomes of chunks, in their order."""
 
-    offers: Sequence[Offer]
-    shared: Mapping[str, Mapping[str, int]]
+    def come(self, chunk: int, decoder: Decoder) -> None:
+        """A chunk has come as a stream."""
+
+    def compute(self, begin: int, end: int) -> None:
+        """The text of the entries begin … end − 1, a chunk, is to be computed."""
 
 
-def fetch(
-    link: Link, catalogue: Catalogue, controller: Controller, recompute: Callable[[int], None] | None = None
-) -> tuple[Decoder, list[Sent]]:
-    """Everything, in time where that is possible.
+class Nobody:
+    """Leaves what comes in the decoder, and computes nothing."""
 
-    recompute   called with the number of a chunk whose text is to be computed
-    Raises      DamagedStream; InputError where the link breaks
+    def come(self, chunk: int, decoder: Decoder) -> None: ...
+
+    def compute(self, begin: int, end: int) -> None: ...
+
+
+def fetch(link: Link, controller: Controller, receiver: Receiver | None = None) -> tuple[Decoder, list[Sent]]:
+    """Everything that a `Shelf` offers, in time where that is possible.
+
+    Raises   DamagedStream; InputError where the link breaks
     """
-    decoder, log, frames = Decoder(), list[Sent](), frame.Parser()
+    decoder, log, frames, receiver = Decoder(), list[Sent](), frame.Parser(), receiver or Nobody()
+    catalogue = Catalogue.parse(link.fetch("catalogue"))
     _take(decoder, frames, link.fetch("head"))
     offers, have, ready_s = catalogue.offers, NONE, link.now()
     for i, offer in enumerate(offers):
         shared, begin = catalogue.shared[have], link.now()
         name = controller.choose(offers[i:], begin, ready_s, shared)
         if name == TEXT:
-            if recompute is not None:
-                recompute(i)
+            first = sum(one.tokens for one in offers[:i])
+            receiver.compute(first, first + offer.tokens)
             ready_s = max(begin, ready_s) + offer.tokens / (controller.prefill or 1)
             log.append(Sent(name, offer.text, ready_s))
             continue
@@ -59,6 +67,7 @@ def fetch(
         data += link.fetch(f"chunk/{i}/{name}")
         controller = controller.observe(len(data), link.now() - begin)
         _take(decoder, frames, data)
+        receiver.come(i, decoder)
         ready_s = max(link.now(), ready_s) + len(data) / controller.decoding
         log.append(Sent(name, len(data), ready_s))
     return decoder, log

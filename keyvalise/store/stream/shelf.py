@@ -1,5 +1,6 @@
 """What a sender offers of a row: blobs by name, and how large each chunk is at each level.
 
+catalogue          how large everything below is
 head               the beginning of a stream: header and arrays
 sides/HAVE/LEVEL   what all chunks share at a level, beyond what is known at HAVE ("none": nothing)
 chunk/I/LEVEL      chunk I of all layers at a level, alone
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from keyvalise.store.stream import frame, levels, writer
 from keyvalise.store.stream.coded import CHUNK, Encoded
-from keyvalise.store.stream.controller import Offer
+from keyvalise.store.stream.controller import Catalogue, Offer
 from keyvalise.store.stream.part import KINDS
 from keyvalise.store.stream.sheet import Sheet
 from keyvalise.types.errors import InputError
@@ -36,26 +37,22 @@ class Shelf:
         """Chunks of the longest layer."""
         return max(self.encoded.header.n_chunks(layer) for layer in range(len(self.encoded.sheets)))
 
-    def offers(self) -> list[Offer]:
-        """All chunks; their text is taken to be there, or in the ids of the head."""
+    def catalogue(self) -> Catalogue:
+        """All chunks, their text taken to be there or in the ids of the head; and what they share."""
         longest, size = max(sheet.n for sheet in self.encoded.sheets), self.encoded.header.chunk
-        return [
-            Offer(
-                {name: len(self.blob(f"chunk/{i}/{name}")) for name in self.levels},
-                min(size, longest - i * size),
-            )
-            for i in range(self.n_chunks)
+        offers = [
+            Offer(self._sizes(f"chunk/{i}"), min(size, longest - i * size)) for i in range(self.n_chunks)
         ]
+        shared = {have: self._sizes(f"sides/{have}") for have in (NONE, *self.levels)}
+        return Catalogue(tuple(offers), shared)
 
-    def shared(self) -> dict[str, dict[str, int]]:
-        """What is known → level → bytes of what all chunks share beyond that."""
-        return {
-            have: {name: len(self.blob(f"sides/{have}/{name}")) for name in self.levels}
-            for have in (NONE, *self.levels)
-        }
+    def _sizes(self, place: str) -> dict[str, int]:
+        return {name: len(self.blob(f"{place}/{name}")) for name in self.levels}
 
     def _blob(self, name: str) -> bytes:
         match name.split("/"):
+            case ["catalogue"]:
+                return self.catalogue().to_bytes()
             case ["head"]:
                 return self._head
             case ["sides", have, level] if level in self.levels and have in (NONE, *self.levels):

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from keyvalise.store import stream
-from keyvalise.store.stream.controller import TEXT, Controller, Offer
-from keyvalise.store.stream.fetch import Catalogue, fetch
+from keyvalise.store.stream.controller import TEXT, Catalogue, Controller, Offer
+from keyvalise.store.stream.decode import Decoder
+from keyvalise.store.stream.fetch import fetch
 from keyvalise.store.stream.link import Server, SocketLink, VirtualLink
 from keyvalise.store.stream.shelf import NONE, Shelf
 from keyvalise.types.errors import BadArgument, InputError
@@ -127,7 +128,8 @@ def shelf() -> Shelf:
 
 
 def test_a_shelf_has_what_it_offers(shelf: Shelf) -> None:
-    found, shared = shelf.offers(), shelf.shared()
+    found, shared = shelf.catalogue().offers, shelf.catalogue().shared
+    assert Catalogue.parse(shelf.blob("catalogue")) == shelf.catalogue()
     assert [offer.tokens for offer in found] == [50, 50, 30]
     assert all(list(offer.levels) == list(stream.LEVELS) for offer in found)
     assert shared["lossless"]["small"] == 0 < shared["small"]["lossless"] < shared[NONE]["lossless"]
@@ -136,12 +138,28 @@ def test_a_shelf_has_what_it_offers(shelf: Shelf) -> None:
             shelf.blob(name)
 
 
+class Noted:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+        self.computed: list[tuple[int, int]] = []
+
+    def come(self, chunk: int, decoder: Decoder) -> None:
+        assert decoder.has(0, chunk)
+        self.came.append(chunk)
+
+    def compute(self, begin: int, end: int) -> None:
+        self.computed.append((begin, end))
+
+
 @pytest.mark.parametrize("rate", [1e3, 1e4, 1e6])
 def test_a_row_comes_over_a_link(shelf: Shelf, rate: float) -> None:
-    link = VirtualLink(shelf.blob, [(1.0, rate)])
-    computed: list[int] = []
-    controller = Controller(2.0, prefill=200.0, bandwidth=rate)
-    decoder, log = fetch(link, Catalogue(shelf.offers(), shelf.shared()), controller, computed.append)
+    link, noted = VirtualLink(shelf.blob, [(1.0, rate)]), Noted()
+    decoder, log = fetch(link, Controller(2.5, prefill=200.0, bandwidth=rate), noted)
+    computed = [begin // 50 for begin, _ in noted.computed]
+    assert noted.computed == [(50 * i, min(130, 50 * i + 50)) for i in computed]
+    assert sorted([*computed, *noted.came]) == [0, 1, 2]
     assert [i for i, sent in enumerate(log) if sent.name == TEXT] == computed
     for i, sent in enumerate(log):
         assert decoder.has(0, i) == decoder.has(1, i) == (sent.name != TEXT)
@@ -155,7 +173,7 @@ def test_a_row_comes_over_a_link(shelf: Shelf, rate: float) -> None:
                 [stream.Sheet(whole[0].keys[:, span], whole[0].values[:, span], whole[0].ordinals[span])],
             )
     if rate < 5e3:
-        assert log[-1].ready_s <= 2.0 and TEXT in {sent.name for sent in log}
+        assert log[-1].ready_s <= 2.5 and TEXT in {sent.name for sent in log}
 
 
 def test_a_real_link_is_as_slow_as_its_throttle(shelf: Shelf) -> None:
@@ -175,7 +193,7 @@ def test_a_real_link_is_as_slow_as_its_throttle(shelf: Shelf) -> None:
 
 def test_a_row_comes_over_a_real_link(shelf: Shelf) -> None:
     with Server(shelf.blob, 1e6) as server, SocketLink(server.address) as link:
-        decoder, log = fetch(link, Catalogue(shelf.offers(), shelf.shared()), Controller(30.0, bandwidth=1e6))
+        decoder, log = fetch(link, Controller(30.0, bandwidth=1e6))
     assert {sent.name for sent in log} == {"lossless"} and all(decoder.has(1, i) for i in range(3))
 
 
