@@ -135,9 +135,9 @@ class MemoryLayer(CacheLayerMixin):
     def act_late(self, memory: Memory, call: Call) -> None:
         """Let the stages of a call act on a memory that holds it whole."""
         self.memory, parked = flow.late(memory, call, self.bed())
-        self.shared.done(self.index)
         if parked:
-            self.shared.park(self.index, Parked(self.memory, call.piece, parked, self.bed()))
+            self.shared.waiting[self.index] = Parked(self.memory, call.piece, parked, self.bed())
+        self.shared.done(self.index)
 
     def notes(self) -> list[str]:
         """What the ledger should say of this layer beside its bytes."""
@@ -167,11 +167,11 @@ class MemoryLayer(CacheLayerMixin):
             out = passed.out if awaits_end else None
             self.draft = Draft(self.memory, self.columns, replace(call, native=None), values, out)
         self.memory = passed.memory
-        self.shared.done(self.index)
         self.columns += call.piece.stretch.width
         if passed.parked:
             parked = Parked(passed.memory, passed.values[-1][1], passed.parked, self.bed())
-            self.shared.park(self.index, parked)
+            self.shared.waiting[self.index] = parked
+        self.shared.done(self.index)
 
     def awaits_end(self, is_prompt: bool, width: int) -> bool:
         """Whether a drafting call mixes a prompt with drafts, so that only the next crop tells the prompt's

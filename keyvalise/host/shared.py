@@ -124,20 +124,20 @@ class Shared:
             )
 
     def done(self, index: int) -> None:
-        """Called when a layer has taken a call in: behind the last one nobody asks what layers have left."""
-        if index == max(self.layers):
+        """Called when a layer has taken a call in. Behind the last one nobody asks what layers have left, and
+        those that wait for the others go on, unless the final states are awaited.
+        """
+        if index < max(self.layers):
+            return
+        self.scratch.clear()
+        if self.waiting and "hidden:final" not in self.wanted:
+            self.join()
             self.scratch.clear()
 
     @property
     def wanted(self) -> frozenset[str]:
         """The taps that the recipe's parts want."""
         return self.recipe.taps
-
-    def park(self, index: int, parked: Parked) -> None:
-        """Let a layer wait for the others; the last sets all going, unless the final states are awaited."""
-        self.waiting[index] = parked
-        if index == max(self.layers) and "hidden:final" not in self.wanted:
-            self.join()
 
     def join(self) -> None:
         """Let the stages act that look at all layers."""

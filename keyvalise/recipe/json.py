@@ -12,7 +12,7 @@ from keyvalise.recipe.turned import Turned, parts_of
 from keyvalise.types.code import Encode
 from keyvalise.types.errors import RecipeError
 from keyvalise.types.part import ROOMS
-from keyvalise.types.quantity import Budget, Layers
+from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import AtPrompt, Every, When
 
 if TYPE_CHECKING:
@@ -64,10 +64,12 @@ def read(data: str | Mapping[str, Any]) -> Fields:
     unknown = set(data) - {"stages", "name", "transforms", "code", "code_layers", "budget"}
     if unknown:
         raise RecipeError(f"a recipe in JSON has no field {sorted(unknown)[0]!r}")
+    code = _code(data.get("transforms", []), data.get("code"))
+    layers = _text(Layers.parse, data.get("code_layers", ".."))
     return Fields(
         tuple(_read_stage(stage) for stage in data["stages"]),
-        _code(data.get("transforms", []), data.get("code")),
-        _text(Layers.parse, data.get("code_layers", "..")),
+        code,
+        ALL_LAYERS if code is None else layers,
         None if data.get("budget") is None else _text(Budget.parse, data["budget"]),
         None if data.get("name") is None else _text(str, data["name"]),
     )

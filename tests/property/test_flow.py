@@ -149,7 +149,9 @@ def allowed_bytes(place: Place, layer: Any, stage: Stage) -> int:
         whole = basis(stage.budget, seen, prompt)
         allowed = sizes.allowed_bytes(stage.budget, stage.layers, geometry, whole)
         is_least = river.plan(stage, seen, whole, 1.0).tokens <= 1
-        total += max(allowed, cost.bytes(1, 1, 1.0, seen=seen) if is_least else 0)
+        # One token alone may take more in code than raw: scales of its own for every channel.
+        least = max(cost.bytes(1, raw, 1.0, seen=seen) for raw in (0, 1)) if is_least else 0
+        total += max(allowed, least)
     return total
 
 

@@ -61,6 +61,7 @@ VARIANTS = {
     "demoted_snapkv": "at prompt: window(7) > adaptive > demote(int4, recent=7) @ 60%",
     "demoted_centred": "at prompt, every 5: mass > demote('center > int4', recent=4) @ 30tok",
     "streaming_aquakv": "streaming(sinks=2) > aquakv(residual=8) @ 30%",
+    "joint_on_layers": "at prompt: mass > water > drop(recent=3) @ 30% on ..2",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
 }
 """Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, merges into codes,
