@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
 from keyvalise.host.layer import MemoryLayer
-from keyvalise.store import flat
+from keyvalise.store import flat, tokens
 from keyvalise.store.chosen import packed
 from keyvalise.store.roll import Roll
 from keyvalise.types.data import Entries, Memory
@@ -124,21 +124,22 @@ def _run(keys: Tensor, values: Tensor, positions: Tensor, seen: int) -> tuple[Te
 def to_dynamic(cache: KVCache, attention_mask: Tensor | None = None) -> DynamicCache:
     """What a cache holds, as transformers' own."""
     cache.settle()
-    made = DynamicCache()
+    own, made = cache.shared.layers, DynamicCache()
+    held = tokens.laid_open({i: layer.memory for i, layer in own.items() if layer.memory is not None})
     made.layers = [
-        _dynamic(cache.shared.layers[i], attention_mask) if i in cache.shared.layers else copy.deepcopy(layer)
+        _dynamic(own[i], held.get(i), attention_mask) if i in own else copy.deepcopy(layer)
         for i, layer in enumerate(cache.layers)
     ]
     return made
 
 
-def _dynamic(layer: MemoryLayer, mask: Tensor | None) -> DynamicLayer:
+def _dynamic(layer: MemoryLayer, memory: Memory | None, mask: Tensor | None) -> DynamicLayer:
     made = DynamicLayer()
-    if layer.memory is None:
+    if memory is None:
         return made
-    clock, width = layer.memory.clock, layer.columns
-    entries = Roll.of(layer.memory).entries
-    _check_whole(layer, layer.memory, entries)
+    clock, width = memory.clock, layer.columns
+    entries = Roll.of(memory).entries
+    _check_whole(layer, memory, entries)
     if mask is None and min(clock) < width:
         raise InputError(
             f"a row has seen {min(clock)} tokens in {width} columns; pass the attention mask, which says "
@@ -165,8 +166,6 @@ def _check_whole(layer: MemoryLayer, memory: Memory, entries: Entries) -> None:
             f"layer {layer.index} holds {held} of the {seen} tokens of row {row}; a DynamicCache takes what "
             "it holds for all there was, so nothing can be missing"
         )
-    if any(segment.kind == "tokens" for segment in memory.segments):
-        raise HostError(f"layer {layer.index} is in a code that can be read in a forward alone")
     has_sketch = any(segment.kind == "sketch" for segment in memory.segments)
     if has_sketch or (entries.logw is not None and bool((entries.logw[entries.live] != 0).any())):
         raise HostError(f"layer {layer.index} holds weighted entries, which a DynamicCache cannot hold")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from keyvalise.host import thawed
 from keyvalise.host.cache import KVCache
+from keyvalise.store import tokens
 from keyvalise.store.demoted import Demoted
 from keyvalise.store.file import Stored
 from keyvalise.store.roll import Roll
@@ -30,16 +31,18 @@ from keyvalise.types.errors import InputError
 def dense(stored: Stored, model: Any = None) -> dict[str, Tensor]:
     """name → tensor of everything that a stored cache holds.
 
-    Raises   InputError where a code cannot be read, or not without its model; Damaged, OtherModel
+    Raises   InputError where a code cannot be read without its model; Damaged, OtherModel
     """
-    found: dict[str, Tensor] = {}
     memories = thawed.alone(stored) if model is None else _with(stored, model)
-    for layer, memory in memories.items():
-        try:
-            found |= {f"layers.{layer}.{name}": tensor for name, tensor in _of(memory)}
-        except (KeyError, RuntimeError):
-            how = "in a forward alone" if model is not None else "with its model alone; name the model"
-            raise InputError(f"layer {layer} of {stored.what} is in a code that can be read {how}") from None
+    try:
+        found = {
+            f"layers.{layer}.{name}": tensor
+            for layer, memory in tokens.laid_open(memories).items()
+            for name, tensor in _of(memory)
+        }
+    except KeyError:
+        how = "can be read with its model alone; name the model"
+        raise InputError(f"{stored.what} is in a code that {how}") from None
     own = tuple(f"layers.{layer}." for layer in memories)
     found |= {name: stored.read(name) for name in stored.names if not name.startswith(own)}
     return {name: tensor.contiguous() for name, tensor in found.items()}

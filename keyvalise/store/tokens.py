@@ -17,8 +17,9 @@ from torch import Tensor
 from keyvalise.ops import attend, rope
 from keyvalise.store import flat
 from keyvalise.store.places import Places
+from keyvalise.store.ragged import Ragged
 from keyvalise.types.code import Chained
-from keyvalise.types.data import Entries, Env, Partial, Queries, Stretch
+from keyvalise.types.data import Entries, Env, Memory, Partial, Queries, Stretch
 from keyvalise.types.scratch import Scratch
 from keyvalise.types.segment import Named
 
@@ -94,6 +95,19 @@ class Tokens:
 
         return Entries(self.lengths, live.expand(shape), ordinals.expand(shape), None, {}, refuse, refuse)
 
+    def raw(self, held: tuple[Tensor, Tensor]) -> Ragged:
+        """As raw entries; held: keys [N, H, D] before their rotation and values, as the codec reads them."""
+        keys, values, ordinals = *held, self.places.all()
+        if self.env.rope is not None:
+            keys = rope.apply(keys, ordinals[:, None], self.env.rope)
+        rows = [slice(*edge) for edge in itertools.pairwise(flat.bounds_of(self.places.counts))]
+        keys, values = (
+            torch.cat([x[row].transpose(0, 1).flatten(0, 1) for row in rows]).to(self.env.geometry.dtype)
+            for x in (keys, values)
+        )
+        places = torch.cat([ordinals[row].repeat(self.shape[1]) for row in rows])
+        return Ragged.of(flat.Flat(self.shape, self.counts, keys, values, places, None, {}))
+
     def take(self, keep: Tensor) -> Tokens | None:
         """The tokens where keep [B, H, T] is true, in all heads alike."""
         if not bool(keep.any()):
@@ -134,6 +148,20 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
     counts = tuple(sum(row) for row in zip(*(part.places.counts for part in parts), strict=True))
     codes = {name: torch.cat([part.codes[name] for part in parts])[order] for name in parts[0].codes}
     return replace(parts[0], places=Places.of(ordinals, counts, parts[0].places.shape), codes=codes)
+
+
+def laid_open(memories: Mapping[int, Memory]) -> dict[int, Memory]:
+    """layer → memory of all layers, with the raw entries that tokens in code stand for in their place."""
+    below, found = None, {}
+    for layer, memory in sorted(memories.items()):
+        segments = []
+        for segment in memory.segments:
+            if isinstance(segment, Tokens):
+                below = segment.codec.read(segment.env, segment.codes, below)
+                segment = segment.raw(below)
+            segments.append(segment)
+        found[layer] = replace(memory, segments=tuple(segments))
+    return found
 
 
 def _by_token(counts: Sequence[int], n_heads: int, device: torch.device) -> Tensor:

@@ -19,8 +19,7 @@ from keyvalise.store import file, streamed
 from keyvalise.store.file import File
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.source import Opened
-from keyvalise.store.tokens import Tokens
-from keyvalise.types.data import Sketch, Stretch
+from keyvalise.types.data import Sketch
 from keyvalise.types.errors import (
     CacheFileError,
     Damaged,
@@ -30,7 +29,6 @@ from keyvalise.types.errors import (
     OtherModel,
     UnsupportedModel,
 )
-from keyvalise.types.scratch import Scratch
 from tests.support import drive
 from tests.support.cachefiles import retold
 from tests.support.models import tiny
@@ -168,27 +166,6 @@ def weighted() -> None:
     cache.to_dynamic()
 
 
-class Chain:
-    """A code of whole tokens."""
-
-    def write(self, env: Any, keys: Any, values: Any, below: Any) -> Any:
-        return {"keys": keys}
-
-    def read(self, env: Any, codes: Any, below: Any) -> Any:
-        return codes["keys"], codes["keys"]
-
-
-def chained() -> None:
-    cache = held()
-    layer = cache.shared.layers[0]
-    assert layer.memory is not None and layer.env is not None
-    (tail,) = layer.memory.segments
-    run = tail.flat(tail.entries().live)  # type: ignore[attr-defined]
-    code = Tokens.of(Chain(), layer.env, run, Stretch.whole(N, (0,)), Scratch())
-    layer.memory = replace(layer.memory, segments=(code,))
-    cache.to_dynamic()
-
-
 def kept(family: str = "llama", **other: Any) -> Callable[[], Any]:
     """Everything that transformers' own cache holds, with something else in its place."""
 
@@ -288,7 +265,6 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     HostError: [
         (dynamic(lambda: held("knorm @ 9tok")), "layer 0 holds 9 of the 21 tokens of row 0; a DynamicCache"),
         (weighted, "layer 0 holds weighted entries, which a DynamicCache cannot hold"),
-        (chained, "layer 0 is in a code that can be read in a forward alone"),
     ],
     InputError: [
         (
@@ -319,7 +295,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         ),
         (
             lambda: unpacked.dense(file.opened(stored("pq(residual=4)"))),
-            "layer 0 of the cache file is in a code that can be read with its model alone; name",
+            "the cache file is in a code that can be read with its model alone; name the model",
         ),
     ],
 }

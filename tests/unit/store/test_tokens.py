@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from keyvalise import KVCache
+from keyvalise.host import saving, unpacked
+from keyvalise.store import streamed
 from keyvalise.store.tokens import Tokens
-from keyvalise.types.errors import RecipeError
+from keyvalise.types.errors import InputError, RecipeError
 from tests.support import drive, profiles, walk
 from tests.support.compare import assert_close
 from tests.support.models import tiny
@@ -111,3 +113,27 @@ def test_rows_crops_and_forks() -> None:
 def test_what_cannot_be_is_refused_when_it_is_built(text: str, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         KVCache(model(), text)
+
+
+@pytest.mark.parametrize("recipe", ["aquakv(residual=8)", "streaming(sinks=2) > aquakv(residual=8) @ 30%"])
+def test_what_it_stands_for_can_be_taken_out(recipe: str) -> None:
+    cache, text = KVCache(model(), recipe), drive.text(66, 41)
+    calls = text.calls(61, 1, 1, 1, 1, 1)
+    drive.run(model(), cache, calls[:-1])
+    stored = streamed.opened(saving.dumps(cache))
+    with pytest.raises(InputError, match="name the model"):
+        unpacked.dense(stored)
+    parts = unpacked.dense(stored, model())
+    given = [[parts[f"layers.{i}.{x}"] for i in range(3)] for x in ("keys", "values", "positions")]
+    again = KVCache.from_kept(model(), *given, seen=[65, 40])
+    assert drive.held(again) == drive.held(cache)
+    a, b = (drive.run(model(), one, calls[-1:]).logits[0] for one in (cache, again))
+    assert_close(a, b, "logits_coded")
+
+
+def test_everything_of_it_becomes_a_dynamic_cache() -> None:
+    cache, calls = KVCache(model(), "aquakv(residual=8)"), drive.text(62).calls(61, 1)
+    drive.run(model(), cache, calls[:1])
+    own = cache.to_dynamic()
+    a, b = (drive.run(model(), one, calls[1:]).logits[0] for one in (cache, own))
+    assert_close(a, b, "logits_coded")
