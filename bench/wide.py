@@ -1,6 +1,7 @@
 """The wide table: every system at every share, on sparse and dense documents, question by question.
 
     python bench/wide.py [--recipes …] [--budgets …] [--tasks …] [--kinds …] [--shard 0/2] [--tokens 1024]
+    python bench/wide.py --recipes random --oracles tova fastgen --out results/seen
     python bench/wide.py --gather
 
 Documents are read in turns of task and kind, so that whatever stands in the results when a run is stopped
@@ -134,6 +135,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", default=KINDS)
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--questions", type=int, default=PER_TASK, help="per task and kind")
+    parser.add_argument("--oracles", nargs="*", default=[ORACLE], help="recipes that also see the questions")
     parser.add_argument("--shard", default="0/1", help="which of how many, such as 0/2")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--gather", action="store_true")
@@ -146,7 +148,8 @@ def main() -> int:
     asked = documents(options.tasks, options.kinds, options.tokens, options.questions)[number::count]
     path = options.out / f"{number}-of-{count}.jsonl"
     run(asked, plan.texts(options.recipes, options.budgets), path, "unseen questions")
-    run(asked, plan.texts([ORACLE], options.budgets), path, "seen questions", query_aware=True)
+    if options.oracles:
+        run(asked, plan.texts(options.oracles, options.budgets), path, "seen questions", query_aware=True)
     return 0
 
 
