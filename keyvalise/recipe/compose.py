@@ -36,6 +36,7 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
         _check_weights(stage, have)
         _check_tier(recipe, stage, have, geometry)
         _check_stage_budget(recipe, stage, geometry)
+    _check_tiers(recipe, geometry)
     _check_again(recipe, have)
     if recipe.code is not None:
         for part in parts_of(recipe.code):
@@ -93,6 +94,18 @@ def _check_tier(recipe: Recipe, stage: Stage, have: frozenset[str], geometry: Ge
             f"{words.written(stage.act)} needs a smaller code for losers: they take "
             f"{cost.lost_entry // geometry.n_kv_heads} bytes, keepers {kept // geometry.n_kv_heads}"
         )
+
+
+def _check_tiers(recipe: Recipe, geometry: Geometry) -> None:
+    """A layer's losers are kept by all of its stages or by none: a budget counts what its own act keeps."""
+    for layer in range(geometry.n_layers):
+        acts = {tier.of(stage): stage.act for stage in recipe.stages if layer in stage.layers}
+        if len(acts) > 1:
+            one, other, *_ = map(words.written, acts.values())
+            raise RecipeError(
+                f"{one} and {other} keep losers in different ways; write the same code for losers in all "
+                "stages of a layer, or in none"
+            )
 
 
 def _alike(recipe: Recipe, stage: Stage, geometry: Geometry) -> frozenset[str]:

@@ -99,6 +99,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (recipe("hadamard"), "hadamard changes what a code is given, and there is no code; write one behind"),
         (recipe("hadamard > aquakv"), "hadamard needs a code that writes every head by itself, and aquakv"),
         (recipe("aquakv on 1.."), "aquakv needs all layers: each builds on the one below"),
+        (recipe("mass > demote @ 40%; every 4: knorm > drop @ 40%"), "keep losers in different ways; write"),
         (
             recipe("knorm > demote(code=fp16) > int4 @ 60%"),
             "needs a smaller code for losers: they take 68 b",
