@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.house.checks import sizes
-from tests.house.checks.source import Source, read
+from tests.house.checks.source import ROOT, Source, read
 
 
 def test_sizes() -> None:
     found = sizes.violations(read())
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench", "tools"])
+def test_files_around_the_package_are_no_longer(folder: str) -> None:
+    counts = {file.path: len(file.text.splitlines()) for file in read(ROOT / folder)}
+    assert counts and not {path: n for path, n in counts.items() if n > sizes.FILE}
 
 
 def test_every_exception_has_a_reason() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsons
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ from tests.support.misuses import (
     unknown_rotation,
 )
 from tests.support.models import tiny
+from tests.support.refused_exchange import ROWS as EXCHANGE
 from tests.support.refused_files import ROWS as FILES
 from tests.support.refused_stores import ROWS as STORES
 from tests.support.refused_streams import ROWS as STREAMS
@@ -239,5 +241,5 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
 }
 """error → (what raises it, a piece of what it says)."""
 
-for _kind, _rows in (*FILES.items(), *STORES.items(), *STREAMS.items()):
+for _kind, _rows in chain.from_iterable(rows.items() for rows in (FILES, EXCHANGE, STORES, STREAMS)):
     ROWS[_kind] = [*ROWS.get(_kind, []), *_rows]
