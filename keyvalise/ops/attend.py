@@ -161,16 +161,6 @@ def empty(q: Tensor, value_dim: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def log_mass(
-    q: Tensor, k: Tensor, *, scale: float, softcap: float | None = None, bias: Tensor | None = None
-) -> Tensor:
-    """Only the causal lse [B, Hq, S] of a square call (S = T), when the output is already known."""
-    if softcap is None and q.device.type == "cpu" and bias is None:
-        lse: Tensor = _flash_on_cpu(q, k.to(q.dtype), k.to(q.dtype), 0.0, True, scale=scale)[1]
-        return lse.float()
-    return _blockwise(q, k, k, scale=scale, softcap=softcap, bias=bias, is_causal=True)[1]
-
-
 def _flash(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     n_rows, n_query, n_queries, dim = q.shape
     n_heads = k.shape[1]

@@ -87,11 +87,6 @@ class Budget:
                 return f"{plain(self.amount / _BYTES[name])}{name}"
         return f"{plain(self.amount)}B"
 
-    @property
-    def is_constant(self) -> bool:
-        """Whether the budget stays the same however many tokens are decoded."""
-        return self.unit != "%" or self.of_prompt
-
 
 @dataclass(frozen=True, slots=True)
 class Layers:

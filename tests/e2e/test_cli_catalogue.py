@@ -12,9 +12,10 @@ def test_the_list_is_the_catalogue(run):
     listed = run("recipes", "list", "--json").json
     assert [one["name"] for one in listed] == list(keyvalise.recipes())
     assert all(one["about"].endswith((".", "them")) or one["about"] for one in listed)
-    assert run("recipes").out == run("recipes", "list").out
+    table = run("recipes").out
+    assert table == run("recipes", "list").out
     for name in keyvalise.recipes():
-        assert f"\n{name} " in "\n" + run("recipes").out
+        assert f"\n{name} " in "\n" + table
 
 
 @pytest.mark.parametrize("name", keyvalise.recipes())

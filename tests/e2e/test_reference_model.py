@@ -55,6 +55,7 @@ def test_importing_the_package_loads_no_torch():
     assert out.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_training_resumes_from_weights_alone(tmp_path):
     command = [sys.executable, "-m", "keyvalise.train.reference", "--minutes", "0.02", "--length", "128"]
     first, second = tmp_path / "first", tmp_path / "second"

@@ -63,6 +63,7 @@ def covered() -> Sequence[covering.Row]:
     return tuple(covering.rows(written, is_built))
 
 
+@pytest.mark.slow
 def test_every_pair_that_builds_is_in_a_row() -> None:
     met = set().union(*(covering.pairs_of(row) for row in covered()))
     missing = {

@@ -243,7 +243,7 @@ class Store(Held):
 
 
 TestStore = Store.TestCase
-TestStore.settings = settings(max_examples=25, stateful_step_count=30, deadline=None, derandomize=True)
+TestStore.settings = settings(max_examples=15, stateful_step_count=30, deadline=None, derandomize=True)
 
 
 @pytest.mark.slow

@@ -36,9 +36,9 @@ def test_the_largest_threshold_that_fits(grades: list[list[float]], budget: int,
     values = torch.tensor(grades)
     got = counts(values, budget, at)
     assert sum(got) <= budget
-    steps = [t / 1000 for t in range(int(at * 1000), -1100, -1)]
-    fitting = [[int((row > 1 - t).sum()) for row in values] for t in steps]
-    want = next(found for found in fitting if sum(found) <= budget)
+    steps = torch.tensor([1 - t / 1000 for t in range(int(at * 1000), -1100, -1)])
+    fitting = (values > steps[:, None, None]).sum(-1)
+    want = fitting[int((fitting.sum(-1) <= budget).nonzero()[0])].tolist()
     if sum(want) == 0 and max(map(max, grades)) > 1 - at:
         best = values.max()
         assert sum(got) == min(budget, int((values == best).sum()))

@@ -15,9 +15,10 @@ from keyvalise.bench.measure import Bench
 RECIPES = ("keydiff", "tova", "keydiff > int4", "normxlogit", "snapkv", "h2o", "ehpc")
 
 
-@pytest.mark.parametrize("query_aware", [False, True])
-def test_it_agrees_with_generating(query_aware: bool) -> None:
-    texts = plan.texts(RECIPES, ["12%", "45%"])
+# With the questions seen every question has a prefill of its own, in generating.
+@pytest.mark.parametrize(("query_aware", "recipes"), [(False, RECIPES), (True, RECIPES[1:6:2])])
+def test_it_agrees_with_generating(query_aware: bool, recipes: tuple[str, ...]) -> None:
+    texts = plan.texts(recipes, ["12%", "45%"])
     documents = plan.documents(["needle"], ["dense"], [160], [plan.FIRST_SEED], 3)
     found = []
     for quick in (False, True):
