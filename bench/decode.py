@@ -3,8 +3,8 @@
 python bench/decode.py [CASE …] [--again] [--list]
 
 long-*     one layer at 32k tokens     short-*     the reference model at 128 tokens
-share-*    time against kept share     heads-*     ragged against uniform heads     code-*     stored in
-           code
+share-*    time against kept share     heads-*     ragged against uniform heads
+code-*     stored in code, against transformers' quantized caches     coded-*    in code, at 32k tokens
 """
 
 from __future__ import annotations
@@ -179,6 +179,23 @@ def quantized(n: int) -> cases.Figure:
     )
 
 
+def coded(dtype_name: str) -> cases.Figure:
+    """One large layer at 32k tokens whose keys and values are integers, against the stock cache."""
+    dtype, recipes = DTYPES[dtype_name], ("full", "int8", "int4", "int2", "kivi")
+    shape = (1, models.LARGE.kv_heads, N_LONG, models.LARGE.head_dim)
+    keys, values = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
+    model, ours = models.llama(models.LARGE, dtype), models.llama(models.LARGE, dtype)
+    caches: dict[str, Any] = {"stock": (model, models.fill(model, models.stock(model), keys, values))}
+    for recipe in recipes:
+        caches[recipe] = (ours, models.fill(ours, KVCache(ours, recipe), keys, values))
+    sides = turns(model, caches, 15)
+    targets = [
+        cases.Target(f"{recipe} at 32k, {dtype_name}: time of stock", sides[recipe]["ratio"], 1.0)
+        for recipe in recipes[1:]
+    ]
+    return cases.Figure({"tokens": N_LONG, "dtype": dtype_name, "layers": 1}, sides, targets)
+
+
 def _has(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -212,6 +229,7 @@ CASES: dict[str, Callable[[], cases.Figure]] = {
     **{f"heads-2048-{name}": partial(ragged, 2048, 1.3, name) for name in ("fp32", "bf16")},
     **{f"heads-128-{name}": partial(ragged, 128, 2.5, name) for name in ("fp32", "bf16")},
     "code-2048": partial(quantized, 2048),
+    **{f"coded-{name}": partial(coded, name) for name in ("fp32", "bf16")},
 }
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.argument import arg
-from keyvalise.types.code import Codes, Home, Side, Where
+from keyvalise.types.code import Codes, Home, Integers, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
@@ -76,6 +76,11 @@ class GroupedEncode:
         keys = affine.decode_rows(entry["keys"], entry["scales_keys"], self.bits, shape.key_dim)
         values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, shape.value_dim)
         return keys.to(dtype), values.to(dtype)
+
+    def integers(self, env: Env, codes: Codes, group_of: Tensor | None) -> tuple[Integers, Integers]:
+        entry, shape = codes.entry, env.geometry
+        keys = Integers(entry["keys"], entry["scales_keys"], self.bits, shape.key_dim)
+        return keys, Integers(entry["values"], entry["scales_values"], self.bits, shape.value_dim)
 
 
 @dataclass(frozen=True, slots=True)

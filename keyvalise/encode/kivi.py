@@ -9,7 +9,7 @@ from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.argument import arg
-from keyvalise.types.code import Codes, Home, Side, Where
+from keyvalise.types.code import Codes, Home, Integers, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 
@@ -83,3 +83,8 @@ class KiviEncode:
             entry["values"], entry["scales_values"], self.bits, env.geometry.value_dim
         )
         return keys.to(dtype), values.to(dtype)
+
+    def integers(self, env: Env, codes: Codes, group_of: Tensor | None) -> tuple[Integers, Integers]:
+        entry, shape, of_keys = codes.entry, env.geometry, codes.group["scales_keys"]
+        keys = Integers(entry["keys"], of_keys, self.bits, shape.key_dim, self.group, group_of)
+        return keys, Integers(entry["values"], entry["scales_values"], self.bits, shape.value_dim)

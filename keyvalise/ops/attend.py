@@ -6,6 +6,7 @@ Every function returns (out [B, Hq, S, Dv] float32, lse [B, Hq, S] float32); the
 
 from __future__ import annotations
 
+import array
 import math
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops.fast import choose, decode
+from keyvalise.types.code import Integers
 
 BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
@@ -115,8 +117,7 @@ def ragged(
         bias = None if logw is None else logw.view(n_rows, n_heads, 1, length)
         return dense(q, k.view(shape), v.view(shape), scale=scale, softcap=softcap, bias=bias)
     if _is_fast("ragged", q, k, v, n_heads):
-        offsets = torch.tensor(bounds, dtype=torch.int32)
-        return decode.ragged(q, k, v, offsets=offsets, logw=logw, scale=scale, softcap=softcap)
+        return decode.ragged(q, k, v, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
     group = n_query // n_heads
     out, lse = empty(q, v.shape[-1])
     for i in range(len(bounds) - 1):
@@ -136,6 +137,32 @@ def ragged(
     return out, lse
 
 
+def integers(
+    q: Tensor,
+    keys: Integers,
+    values: Integers,
+    *,
+    bounds: Sequence[int],
+    scale: float,
+    softcap: float | None = None,
+    logw: Tensor | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """`ragged` over entries that are read as they are written; None where they must be spelled out first."""
+    n_entries, n_heads = bounds[-1], (len(bounds) - 1) // q.shape[0]
+    if q.device.type != "cpu" or n_entries == 0:
+        return None
+    per_head = q.shape[1] * q.shape[2] // n_heads
+    if not choose.is_faster("integers", torch.uint8, n_entries, per_head=per_head, key_dim=keys.dim):
+        return None
+    if not decode.spells(keys, values):
+        return None
+    return decode.integers(q, keys, values, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
+
+
+def _offsets(bounds: Sequence[int]) -> Tensor:
+    return torch.frombuffer(array.array("i", bounds), dtype=torch.int32)
+
+
 def merge(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The attention over two runs together; exact, associative, commutative, with (0, −inf) as identity."""
     (out_a, lse_a), (out_b, lse_b) = a, b
@@ -152,6 +179,16 @@ def merge_all(answers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]
     for answer in answers[1:]:
         total = merge(total, answer)
     return total
+
+
+def output(answers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """What `merge_all` says of the output, in fewer steps; the last answer must not be empty."""
+    *others, (out, lse) = answers
+    for i, (other, other_lse) in enumerate(others, 1):
+        out = torch.lerp(out, other, torch.sigmoid(other_lse - lse)[..., None])
+        if i < len(others):
+            lse = torch.logaddexp(lse, other_lse)
+    return out
 
 
 def empty(q: Tensor, value_dim: int) -> tuple[Tensor, Tensor]:

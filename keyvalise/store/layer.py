@@ -77,7 +77,7 @@ def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Ten
         )
     queries = Queries(q, Stretch.whole(1, memory.clock), shape, env.rope)
     answers = [segment.attend(queries)[0] for segment in (*segments[:-1], tail)]
-    out = attend.merge_all([(answer.out, answer.lse) for answer in answers])[0]
+    out = attend.output([(answer.out, answer.lse) for answer in answers])
     return out, Memory((*segments[:-1], tail), memory.stats, clock, memory.prompt)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -76,3 +77,14 @@ def test_merging_is_associative_and_the_empty_answer_is_its_identity() -> None:
     assert torch.equal(both.out, nothing.out) and torch.equal(both.lse, nothing.lse)
     empty = Runs.random(shape, [[0, 0]]).segment("ragged").attend(asked)[0]
     check(empty, nothing)
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 3])
+def test_the_output_alone(n_others: int) -> None:
+    torch.manual_seed(n_others)
+    answers = [(torch.randn(2, 6, 1, 10), 40 * torch.randn(2, 6, 1)) for _ in range(n_others + 1)]
+    for out, lse in answers[:-1]:
+        is_empty = torch.rand(lse.shape) < 0.3
+        out[is_empty], lse[is_empty] = 0.0, -math.inf
+    want = attend.merge_all(answers)[0]
+    assert_close(attend.output(answers), want, "attention_fp32", what="out")

@@ -54,6 +54,17 @@ def power(ctx, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def half(ctx, address):  # type: ignore[no-untyped-def]
+    """The float16 at `address` as a float32."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        stored = b.load(b.inttoptr(args[0], ir.HalfType().as_pointer()), align=2, typ=ir.HalfType())
+        return b.fpext(stored, ir.FloatType())
+
+    return types.float32(types.int64), emit
+
+
+@intrinsic
 def larger(ctx, x, y):  # type: ignore[no-untyped-def]
     """The larger of two float32; anything if one is NaN. Unlike a comparison, LLVM vectorises it."""
 

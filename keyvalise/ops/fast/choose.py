@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-Kind = Literal["dense", "ragged"]
+Kind = Literal["dense", "ragged", "integers"]
 Rival = Literal["attend", "sdpa"]
 """The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
 
@@ -44,6 +44,7 @@ TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("ragged", "sdpa", torch.float32): Bound(0, 16, 8),
     ("ragged", "sdpa", torch.bfloat16): Bound(0, 16, 8),
     ("ragged", "sdpa", torch.float16): Bound(0, 32, 16),
+    ("integers", "attend", torch.uint8): Bound(0, 32, 16),
 }
 """The ragged `most` is that of dense: only one query per head was timed there."""
 

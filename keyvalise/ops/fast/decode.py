@@ -18,12 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import launch, plan
+from keyvalise.ops.fast import launch, legible, plan
+from keyvalise.types.code import Integers
 
-KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-
-LANES = 8
-"""Key and value dims must be multiples of it."""
+WORKERS = {**legible.KINDS, torch.uint8: "integers"}
+"""How entries may be stored, by the dtype of what is stored."""
 
 _SMALLEST, _LARGEST = 128, 1024
 """Entries of a block; every thread should get several."""
@@ -48,7 +47,7 @@ class _Runs(NamedTuple):
 
 def available(k: Tensor, v: Tensor) -> bool:
     """Whether these stored entries can be read: numba is installed, they lie on the CPU in a known form."""
-    return _is_installed() and _flaw(k, v) is None
+    return _is_installed() and legible.flaw(k, v) is None
 
 
 def dense(
@@ -106,15 +105,45 @@ def ragged(
     return _answer(q, k, v, runs, visible=visible, scale=scale, softcap=softcap)
 
 
+def integers(
+    q: Tensor,
+    keys: Integers,
+    values: Integers,
+    *,
+    offsets: Tensor,
+    logw: Tensor | None = None,
+    scale: float,
+    softcap: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`ragged` over entries that are integers with steps and offsets, spelled out a tile at a time.
+
+    Needs    what `spells` says, to be true
+    Cost     as `dense`, and as much again to spell out, once for all queries of a head
+    """
+    n_lists, n_entries = offsets.shape[0] - 1, keys.codes.shape[0]
+    wide = None if logw is None else _unit(logw.float().expand(n_entries))
+    strides = (0, 0, *keys.codes.stride()), (0, 0, *values.codes.stride())
+    offsets = offsets.to(torch.int32).contiguous()
+    runs = _Runs(n_lists, n_lists // max(1, q.shape[0]), n_entries, *strides, None, offsets, wide)
+    return _answer(
+        q, keys.codes, values.codes, runs, visible=None, scale=scale, softcap=softcap, of=(keys, values)
+    )
+
+
+def spells(keys: Integers, values: Integers) -> bool:
+    """Whether these integers can be read: numba is installed, they lie on the CPU, lanes fit their groups."""
+    return _is_installed() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
+
+
 def warm(
-    dtypes: Iterable[torch.dtype] = tuple(KINDS), progress: Callable[[str, float], None] | None = None
+    dtypes: Iterable[torch.dtype] = tuple(WORKERS), progress: Callable[[str, float], None] | None = None
 ) -> None:
     """Compile, or load from disk, one worker per stored dtype; `progress` gets its name and its seconds."""
     for dtype in dtypes:
         start = time.perf_counter()
         _worker(dtype)
         if progress is not None:
-            progress(KINDS[dtype], time.perf_counter() - start)
+            progress(WORKERS[dtype], time.perf_counter() - start)
 
 
 def _answer(
@@ -126,10 +155,12 @@ def _answer(
     visible: Tensor | None,
     scale: float,
     softcap: float | None,
+    of: tuple[Integers, Integers] | None = None,
 ) -> tuple[Tensor, Tensor]:
     n_rows, n_query, n_queries, dim = q.shape
-    n_lists, n_heads, value_dim = runs.n_lists, runs.n_heads, v.shape[-1]
-    _check(q, k, v, runs)
+    n_lists, n_heads = runs.n_lists, runs.n_heads
+    key_dim, value_dim = (k.shape[-1], v.shape[-1]) if of is None else (of[0].dim, of[1].dim)
+    _check(q, k, v, runs, key_dim)
     q = q.float().contiguous()
     group = n_query // n_heads
     n_threads, block, n_blocks = _share(runs, group * n_queries * (dim + value_dim))
@@ -152,11 +183,20 @@ def _answer(
         *runs.v_strides,
         *runs.logw_strides,
         *seen_strides,
+        *(_NOT_SPELLED if of is None else [number for side in of for number in _spelling(side)]),
         *(scale, softcap or 0.0),
     )
     room = ctypes.create_string_buffer(record + bytes(8 * (n_lists + 1)))
     launch.run(_worker(k.dtype), ctypes.addressof(room), n_threads)
     return out, lse
+
+
+_NOT_SPELLED = (0,) * len(plan.SPELLING)
+
+
+def _spelling(side: Integers) -> tuple[int, ...]:
+    rows = 0 if side.row_of is None else side.row_of.data_ptr()
+    return side.scales.data_ptr(), rows, side.bits, side.scales.shape[1], side.run
 
 
 def _share(runs: _Runs, per_entry: int) -> tuple[int, int, int]:
@@ -177,26 +217,13 @@ def _unit(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _flaw(k: Tensor, v: Tensor) -> str | None:
-    """Why these entries cannot be read, or None."""
-    if not (k.is_cpu and v.is_cpu):
-        return "keys and values must lie on the CPU"
-    if k.dtype not in KINDS or k.dtype is not v.dtype:
-        return f"keys and values must both be {' or '.join(KINDS.values())}; got {k.dtype} and {v.dtype}"
-    if k.stride(-1) != 1 or v.stride(-1) != 1:
-        return "keys and values must have stride 1 in the last axis"
-    if k.shape[-1] % LANES or v.shape[-1] % LANES:
-        return f"key and value dims must be multiples of {LANES}; got {k.shape[-1]} and {v.shape[-1]}"
-    return None
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs, key_dim: int) -> None:
     """Compiled code trusts every number it is given."""
-    flaw = _flaw(k, v)
+    flaw = legible.flaw(k, v) if k.dtype is not torch.uint8 else None
     if flaw is not None:
         raise ValueError(flaw)
     n_rows, n_query, _, dim = q.shape
-    if dim != k.shape[-1] or runs.n_lists != n_rows * runs.n_heads or n_query % runs.n_heads or not q.is_cpu:
+    if dim != key_dim or runs.n_lists != n_rows * runs.n_heads or n_query % runs.n_heads or not q.is_cpu:
         raise ValueError(f"queries {tuple(q.shape)} do not fit {runs.n_lists} runs of keys {tuple(k.shape)}")
     if k.shape[:-1] != v.shape[:-1]:
         raise ValueError(f"keys {tuple(k.shape)} and values {tuple(v.shape)} differ in entries")
@@ -213,4 +240,4 @@ def _is_installed() -> bool:
 def _worker(dtype: torch.dtype) -> launch.Worker:
     from keyvalise.ops.fast import kernel  # the compiler costs a second to import
 
-    return launch.Worker.of(kernel.build(KINDS[dtype]))
+    return launch.Worker.of(kernel.build(WORKERS[dtype]))

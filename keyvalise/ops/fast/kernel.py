@@ -17,11 +17,12 @@ from typing import Any
 import numba
 import numpy as np
 from numba import carray, cfunc, njit, types
+from numba.extending import overload
 
-from keyvalise.ops.fast import bits, simd, softmax, tile
+from keyvalise.ops.fast import bits, simd, softmax, spelled, tile
 from keyvalise.ops.fast import plan as layout
 
-LIKE = {"float32": np.float32, "bfloat16": np.uint16, "float16": np.int16}
+LIKE = {"float32": np.float32, "bfloat16": np.uint16, "float16": np.int16, "integers": np.uint8}
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
 
@@ -90,6 +91,22 @@ def _merge(plan, i, n_blocks, address):  # type: ignore[no-untyped-def]
         lse[i, r] = anchor + np.float32(math.log(total))
 
 
+def _read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+    """Answer a block of a run, as its entries are stored."""
+    raise NotImplementedError("compiled code alone comes here")
+
+
+@overload(_read)
+def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+    def of_integers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+        spelled.read(plan, run, limits, x, seen, part)
+
+    def of_numbers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+        tile.read(like, plan, run, limits, x, seen, part)
+
+    return of_integers if like == types.uint8 else of_numbers
+
+
 @njit
 def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
     """Take blocks until none is left; `claimed`: address of the counters, blocks taken, then parts done."""
@@ -119,7 +136,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
             softmax.fill_(part[r], softmax.ZERO, dim + 2)
             part[r, dim] = softmax.NOTHING
         run = (plan.q + 4 * i * n_rows * plan.key_dim, k, v, w, begin, min(most, begin + plan.block))
-        tile.read(like, plan, run, limits, x, seen, part)
+        _read(like, plan, run, limits, x, seen, part)  # type: ignore[no-untyped-call]
         if n_blocks == 1:
             _merge(plan, i, n_blocks, own.ctypes.data)
         elif bits.claim(claimed + 8 * (i + 1)) == n_blocks - 1:
@@ -130,7 +147,7 @@ def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    sources = [inspect.getsource(module) for module in (bits, simd, softmax, tile, layout)]
+    sources = [inspect.getsource(module) for module in (bits, simd, softmax, tile, spelled, layout)]
     stamp = zlib.crc32("".join(sources).encode())
     fields = [(name, np.int64) for name in layout.WHOLE] + [(name, np.float32) for name in layout.SCALARS]
     record = np.dtype(fields)

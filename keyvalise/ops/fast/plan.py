@@ -17,10 +17,14 @@ STRIDES = tuple(f"{x}_{axis}" for x in "kv" for axis in ("row", "head", "entry",
 LOOSE_STRIDES = ("logw_row", "logw_head", "visible_row", "visible_head")
 """Elements from one row or head to the next; 0 where one serves all."""
 
+SPELLING = tuple(f"{x}_{what}" for x in "kv" for what in ("scales", "rows", "bits", "groups", "run"))
+"""Of integers: where their steps and offsets lie, where each entry's row of them is said (0 = nowhere), bits
+per number, groups of channels, entries that share a row. Then an item is a byte."""
+
 SCALARS = ("scale", "softcap")
 """float32; a soft cap of 0 is none."""
 
-WHOLE = (*ADDRESSES, *SIZES, *STRIDES, *LOOSE_STRIDES)
+WHOLE = (*ADDRESSES, *SIZES, *STRIDES, *LOOSE_STRIDES, *SPELLING)
 
 LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
 """How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""

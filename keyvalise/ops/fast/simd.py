@@ -82,9 +82,9 @@ def _lanes(*which: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(_I32, len(which)), list(which))
 
 
-def _spread(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def _spread(b: ir.IRBuilder, x: ir.Value, shape: ir.Type = _EIGHT) -> ir.Value:
     """x in every lane."""
-    blank = ir.Constant(_EIGHT, ir.Undefined)
+    blank = ir.Constant(shape, ir.Undefined)
     return b.shuffle_vector(b.insert_element(blank, x, ir.Constant(_I32, 0)), blank, _whole(_I32, 0))
 
 
@@ -160,6 +160,35 @@ def blend(rows: int, entries: int) -> Any:
     @intrinsic
     def run(ctx, like, p, p_stride, v, v_stride, n, to, to_stride):  # type: ignore[no-untyped-def]
         return types.void(like, *[types.int64] * 7), emit
+
+    return run
+
+
+def levels(is_shared: bool) -> Any:
+    """An intrinsic that takes (codes, shift, mask, step, offset, n, to).
+
+    Formula   to[d] = offset + step · ((codes[d] >> shift) & mask) for d < n; bytes to float32
+    Shared    step and offset are addresses of one float32 for all, or of one for each d
+    """
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        codes, shift, mask, step, offset, n, to = args
+        eight = ir.VectorType(_I32, LANES)
+        shifts, masks = (_spread(b, b.trunc(x, _I32), eight) for x in (shift, mask))
+        shared = [_spread(b, _load(b, x, _F32, 4)) for x in (step, offset)] if is_shared else None
+
+        def write(i: ir.Value) -> None:
+            raw = b.zext(_load(b, b.add(codes, i), ir.VectorType(ir.IntType(8), LANES), 1), eight)
+            level = b.sitofp(b.and_(b.lshr(raw, shifts), masks), _EIGHT)
+            steps, offsets = shared or [_load(b, _at(b, x, i, 4), _EIGHT, 4) for x in (step, offset)]
+            _store(b, _call(b, "fma", _EIGHT, level, steps, offsets), _at(b, to, i, 4))
+
+        _sweep(b, n, write)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def run(ctx, codes, shift, mask, step, offset, n, to):  # type: ignore[no-untyped-def]
+        return types.void(*[types.int64] * 7), emit
 
     return run
 

@@ -35,10 +35,9 @@ def _ask(plan, address, stride, dim, begin, end):  # type: ignore[no-untyped-def
 
 
 @njit
-def _logits(like, plan, q, k, n, x, ahead):  # type: ignore[no-untyped-def]
-    """x[r, t] = scale · q[r]·k[t] for n entries; meanwhile the values at `ahead` are brought near."""
+def logits_(like, plan, q, k, k_step, n, x, ahead):  # type: ignore[no-untyped-def]
+    """x[r, t] = scale · q[r]·k[t] for n entries; meanwhile values at `ahead`, if any, are brought near."""
     dim, scale, q_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, x.strides[0]
-    k_step = plan.itemsize * plan.k_entry
     r = 0
     while r < x.shape[0]:
         rows = _rows(x.shape[0] - r)
@@ -46,7 +45,7 @@ def _logits(like, plan, q, k, n, x, ahead):  # type: ignore[no-untyped-def]
         whole = n // step * step
         for t in range(0, whole, step):
             key, at = k + t * k_step, to + 4 * t
-            if r == 0:
+            if r == 0 and ahead != 0:
                 _ask(plan, ahead, plan.v_entry, plan.value_dim, t, t + step)
             if rows == 4:
                 _dots_4x2(like, query, q_step, key, k_step, dim, scale, at, x_step)
@@ -62,10 +61,9 @@ def _logits(like, plan, q, k, n, x, ahead):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _values(like, plan, v, seen, is_sparse, x, part, ahead):  # type: ignore[no-untyped-def]
+def values_(like, plan, v, v_step, seen, is_sparse, x, part, ahead):  # type: ignore[no-untyped-def]
     """part[r] += Σ_t x[r, t]·v[t] over seen[r] entries; if sparse, weight 0 means not read. Keys follow."""
     dim, x_step, part_step = plan.value_dim, x.strides[0], part.strides[0]
-    v_step = plan.itemsize * plan.v_entry
     r = 0
     while r < x.shape[0]:
         rows = _rows(x.shape[0] - r)
@@ -93,7 +91,7 @@ def _values(like, plan, v, seen, is_sparse, x, part, ahead):  # type: ignore[no-
 
 
 @njit
-def _weights(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
+def weights_(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
     """Row r of logits becomes weights relative to the highest logit so far; older sums are rescaled to it."""
     row, dim = x[r], plan.value_dim
     if plan.softcap != softmax.ZERO:
@@ -114,15 +112,15 @@ def _weights(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
     q, k, v, w, begin, end = run
+    k_step, v_step = plan.itemsize * plan.k_entry, plan.itemsize * plan.v_entry
     for start in range(begin, end, TILE):
         n = min(np.int64(TILE), end - start)
-        keys = k + start * plan.itemsize * plan.k_entry
-        values = v + start * plan.itemsize * plan.v_entry
-        later = keys + TILE * plan.itemsize * plan.k_entry if start + 2 * TILE <= end else np.int64(0)
+        keys, values = k + start * k_step, v + start * v_step
+        later = keys + TILE * k_step if start + 2 * TILE <= end else np.int64(0)
         logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
-        _logits(like, plan, q, keys, n, x, values)
+        logits_(like, plan, q, keys, k_step, n, x, values)
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
-            _weights(plan, r, seen[r], logw, x, part)
-        _values(like, plan, values, seen, is_sparse, x, part, later)
+            weights_(plan, r, seen[r], logw, x, part)
+        values_(like, plan, values, v_step, seen, is_sparse, x, part, later)

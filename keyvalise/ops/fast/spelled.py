@@ -1,0 +1,81 @@
+"""As `tile`, for entries that are integers with steps and offsets: a tile of them at a time is spelled out.
+
+Flows in    queries, addresses of a run's codes; the plan says where steps and offsets lie
+Flows out   `part`, as in `tile`
+Knows not   rows, heads, where runs begin. Scratch is one tile of keys or values, whatever the run's length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, njit
+
+from keyvalise.ops.fast import bits, simd, softmax, tile
+
+_I32, _F32 = np.int32(0), np.float32(0.0)
+_shared, _each = simd.levels(True), simd.levels(False)
+
+
+@njit
+def _steps_(scales, groups, row, steps):  # type: ignore[no-untyped-def]
+    """steps[0], steps[1] = the steps and the offsets of a row of scales."""
+    for g in range(groups):
+        at = scales + 4 * (row * groups + g)
+        steps[0, g], steps[1, g] = bits.half(at), bits.half(at + 2)
+
+
+@njit
+def _row_(codes, side, dim, steps, to):  # type: ignore[no-untyped-def]
+    """The `dim` numbers of one entry: plane after plane of codes, group after group of channels."""
+    _, _, size, groups, _ = side
+    n_bytes, width = dim * size // 8, (dim + groups - 1) // groups
+    mask, step, offset = (1 << size) - 1, steps.ctypes.data, steps.ctypes.data + steps.strides[0]
+    for plane in range(8 // size):
+        first, last = plane * n_bytes, (plane + 1) * n_bytes
+        if width == 1:
+            _each(codes, plane * size, mask, step + 4 * first, offset + 4 * first, n_bytes, to + 4 * first)
+            continue
+        c = first
+        while c < last:
+            g = c // width
+            n = min(last, (g + 1) * width) - c
+            _shared(codes + c - first, plane * size, mask, step + 4 * g, offset + 4 * g, n, to + 4 * c)
+            c += n
+
+
+@njit
+def _spell_(codes, side, dim, first, n, steps, room):  # type: ignore[no-untyped-def]
+    """room[t] = entry first + t of all, for t < n; `codes` is the address of entry 0."""
+    scales, rows, size, groups, run = side
+    known, n_bytes = np.int64(-1), dim * size // 8
+    for t in range(n):
+        row = (first + t) // run
+        if rows != 0:
+            row = np.int64(carray(bits.point(_I32, rows + 4 * (first + t)), (1,))[0])
+        if row != known:
+            _steps_(scales, groups, row, steps)
+            known = row
+        to = room.ctypes.data + t * room.strides[0]
+        _row_(codes + (first + t) * n_bytes, side, dim, steps, to)
+
+
+@njit
+def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+    """Answer run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
+    q, k, _, w, begin, end = run
+    of_keys = (plan.k_scales, plan.k_rows, plan.k_bits, plan.k_groups, plan.k_run)
+    of_values = (plan.v_scales, plan.v_rows, plan.v_bits, plan.v_groups, plan.v_run)
+    room = np.empty((tile.TILE, max(plan.key_dim, plan.value_dim)), np.float32)
+    steps = np.empty((2, max(plan.k_groups, plan.v_groups)), np.float32)
+    before, at, stride = (k - plan.k) // plan.k_entry, room.ctypes.data, room.strides[0]
+    for start in range(begin, end, tile.TILE):
+        n = min(np.int64(tile.TILE), end - start)
+        logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
+        is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
+        _spell_(plan.k, of_keys, plan.key_dim, before + start, n, steps, room)
+        tile.logits_(_F32, plan, q, at, stride, n, x, np.int64(0))
+        for r in range(x.shape[0]):
+            seen[r] = max(np.int64(0), min(n, limits[r] - start))
+            tile.weights_(plan, r, seen[r], logw, x, part)
+        _spell_(plan.v, of_values, plan.value_dim, before + start, n, steps, room)
+        tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, np.int64(0))
