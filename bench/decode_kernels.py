@@ -25,8 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from keyvalise.ops import attend
+from keyvalise.ops import affine, attend
 from keyvalise.ops.fast import decode
+from keyvalise.types.code import Integers
 
 Way = Callable[[], Any]
 Case = tuple[dict[str, Any], dict[str, Way]]
@@ -82,6 +83,27 @@ def ragged_case(rows: int, heads: int, group: int, dim: int, average: int, dtype
     return {"kind": "ragged", "dtype": dtype, **shape, "longest": int(counts.max())}, ways
 
 
+def integers_case(bits: int, heads: int, group: int, n_queries: int, dim: int, entries: int) -> Case:
+    """Kernel against decoding first, whole, and against the kernel on float32 entries."""
+    x, y = (torch.randn(heads * entries, dim) for _ in "kv")
+    keys, values = (Integers(*affine.encode_rows(one, bits, 64), bits, dim) for one in (x, y))
+    q, scale = torch.randn(1, heads * group, n_queries, dim), dim**-0.5
+    bounds = [i * entries for i in range(heads + 1)]
+    offsets = torch.tensor(bounds, dtype=torch.int32)
+
+    def first() -> Any:
+        sides = [affine.decode_rows(one.codes, one.scales, bits, dim) for one in (keys, values)]
+        return attend.ragged(q, *sides, bounds=bounds, scale=scale)
+
+    ways: dict[str, Way] = {
+        "kernel": lambda: decode.integers(q, keys, values, offsets=offsets, scale=scale),
+        "decode_first": first,
+        "kernel_float32": lambda: decode.ragged(q, x, y, offsets=offsets, scale=scale),
+    }
+    shape = dict(zip("B H G S D T".split(), (1, heads, group, n_queries, dim, entries), strict=True))
+    return {"kind": "integers", "dtype": f"int{bits}", **shape}, ways
+
+
 def cases() -> Iterator[Callable[[], Case]]:
     """From the reference model's shape to 32,768 entries."""
     for dtype in DTYPES:
@@ -95,6 +117,13 @@ def cases() -> Iterator[Callable[[], Case]]:
         for average in (16, 128, 2048):
             yield lambda d=dtype, t=average: ragged_case(8, 8, 4, 128, t, d)
         yield lambda d=dtype: ragged_case(1, 4, 2, 32, 128, d)
+    for bits in (2, 4, 8):
+        for entries in (128, 2048):
+            yield lambda b=bits, t=entries: integers_case(b, 4, 2, 1, 32, t)
+        for n_queries in (1, 4, 8, 16):
+            yield lambda b=bits, s=n_queries: integers_case(b, 8, 4, s, 128, 4096)
+        for n_queries in (8, 16):
+            yield lambda b=bits, s=n_queries: integers_case(b, 4, 2, s, 32, 512)
 
 
 def measure(ways: dict[str, Way], seconds: float) -> dict[str, dict[str, float]]:

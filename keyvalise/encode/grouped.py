@@ -67,14 +67,12 @@ class GroupedEncode:
         return 0
 
     def encode(self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home) -> Codes:
-        k, of_k = affine.encode_rows(keys, self.bits, self.channels)
-        v, of_v = affine.encode_rows(values, self.bits, self.channels)
+        (k, of_k), (v, of_v) = (affine.encode_rows(x, self.bits, self.channels) for x in (keys, values))
         return Codes({"keys": k, "values": v, "scales_keys": of_k, "scales_values": of_v}, {})
 
     def decode(self, env: Env, codes: Codes, where: Where, dtype: Any) -> tuple[Tensor, Tensor]:
-        entry, shape = codes.entry, env.geometry
-        keys = affine.decode_rows(entry["keys"], entry["scales_keys"], self.bits, shape.key_dim)
-        values = affine.decode_rows(entry["values"], entry["scales_values"], self.bits, shape.value_dim)
+        sides = self.integers(env, codes, None)
+        keys, values = (affine.decode_rows(x.codes, x.scales, x.bits, x.dim) for x in sides)
         return keys.to(dtype), values.to(dtype)
 
     def integers(self, env: Env, codes: Codes, group_of: Tensor | None) -> tuple[Integers, Integers]:
