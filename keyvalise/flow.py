@@ -94,11 +94,11 @@ def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memo
     if observers or cut.due:
         bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
         memory, roll = observe(memory, piece, observers, bed.env)
-        for stage, rows in cut.due:
+        for i, (stage, rows) in enumerate(cut.due):
             # A layer that holds nothing has nothing to decide.
             if stage.scope == "layer" and layer.longest(memory):
+                roll = Roll.of(memory) if i else roll
                 memory = decide.now(decide.Cut(memory, roll, piece, bed), (stage, rows))
-                roll = Roll.of(memory)
     if cut.parked or not _is_over(piece, call):
         piece = replace(piece, is_prompt=False)
     return settle(memory, cut.due, piece, bed, cut.free)

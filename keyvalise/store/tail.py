@@ -74,8 +74,11 @@ class Tail:
 
     @property
     def lengths(self) -> Tensor:
-        rows = torch.tensor(self.lengths_, dtype=torch.int32, device=self.arena.keys.device)
-        return rows[:, None].expand(-1, self.n_heads)
+        device, shape = self.arena.keys.device, (len(self.lengths_), self.n_heads)
+        if self.is_even:
+            return torch.full(shape, self.longest, dtype=torch.int32, device=device)
+        rows = torch.tensor(self.lengths_, dtype=torch.int32, device=device)
+        return rows[:, None].expand(shape)
 
     @staticmethod
     def start(k: Tensor, v: Tensor, stretch: Stretch, dtype: torch.dtype, angle: Angle) -> Tail:
@@ -186,20 +189,22 @@ class Tail:
     def _ordinals(self) -> Tensor:
         """int32 [B, H, T], running on behind the rows' ends."""
         device = self.arena.keys.device
-        run = torch.arange(self.longest - self.n_head, dtype=torch.int32, device=device)
-        rows = (torch.tensor(self.starts, dtype=torch.int32, device=device)[:, None] + run)[:, None]
-        rows = rows.expand(-1, self.n_heads, -1)
+        first, n = min(self.starts), self.longest - self.n_head
+        run = torch.arange(first, first + n, dtype=torch.int32, device=device)[None, None]
+        if len(set(self.starts)) > 1:
+            run = run + torch.tensor(self.starts, dtype=torch.int32, device=device)[:, None, None] - first
+        rows = run.expand(len(self.starts), self.n_heads, -1)
         if self.head is None:
             return rows
         head = self.head.all().view(*self.head.shape, self.n_head)
         return torch.cat([head.expand(-1, self.n_heads, -1), rows], -1)
 
     def entries(self) -> Entries:
-        live = self._live()
+        live, ordinals = self._live(), self._ordinals()
         return Entries(
             self.lengths,
             live,
-            self._ordinals().masked_fill(~live, -1),
+            ordinals if self.is_even else ordinals.masked_fill(~live, -1),
             None if self.logw is None else self._weights(),
             {name: self._padded(column) for name, column in self.columns.items()},
             lambda: self.keys,
@@ -209,6 +214,8 @@ class Tail:
     def _live(self) -> Tensor:
         """bool [B, H, T]: the slots before every row's length."""
         lengths = self.lengths
+        if self.is_even:
+            return torch.ones((*lengths.shape, self.longest), dtype=torch.bool, device=lengths.device)
         return torch.arange(self.longest, device=lengths.device) < lengths[..., None]
 
     def _padded(self, column: Tensor) -> Tensor:
@@ -217,15 +224,15 @@ class Tail:
 
     def flat(self, keep: Tensor) -> flat.Flat:
         """The entries where keep [B, H, T] is true."""
-        counts = tuple(keep.sum(-1).flatten().tolist())
+        counts, at = tuple(keep.sum(-1).flatten().tolist()), keep.nonzero(as_tuple=True)
         return flat.Flat(
             (keep.shape[0], keep.shape[1]),
             counts,
-            self.keys[keep],
-            self.values[keep],
-            self._ordinals()[keep],
-            None if self.logw is None else self._weights()[keep],
-            {name: self._padded(column)[keep] for name, column in self.columns.items()},
+            self.keys[at],
+            self.values[at],
+            self._ordinals()[at],
+            None if self.logw is None else self._weights()[at],
+            {name: self._padded(column)[at] for name, column in self.columns.items()},
         )
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> Tail:

@@ -58,6 +58,8 @@ class Stretch:
 
     def ordinals(self, device: torch.device | None = None) -> Tensor:
         """int32 [B, S]; −1 marks padding."""
+        if self.is_plain and len(self.starts) == 1:
+            return torch.arange(self.starts[0], self.ends[0], dtype=torch.int32, device=device)[None]
         column = torch.arange(self.width, dtype=torch.int32)
         rows = [
             torch.where((column >= lead) & (column < lead + n), column - lead + start, -1)
