@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,9 +38,8 @@ class GroupedEncode:
     Paper      none: round to nearest, minimum to maximum
     """
 
-    channels: int = dataclasses.field(
-        default=DEFAULT_CHANNELS,
-        metadata={"low": 1, "word": "group", "doc": "most channels that share a step and an offset"},
+    channels: int = arg(
+        DEFAULT_CHANNELS, low=1, doc="most channels that share a step and an offset", word="group"
     )
     residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,9 +40,8 @@ class HqqEncode:
     """
 
     bits: int = arg(4, low=1, high=8, doc="bits per number")
-    channels: int = dataclasses.field(
-        default=DEFAULT_CHANNELS,
-        metadata={"low": 1, "word": "group", "doc": "most channels that share a step and an offset"},
+    channels: int = arg(
+        DEFAULT_CHANNELS, low=1, doc="most channels that share a step and an offset", word="group"
     )
     residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")
 

@@ -13,9 +13,6 @@ from keyvalise.ops.spelling import Spelling
 from keyvalise.types.code import Asked, Codes, Where
 from keyvalise.types.data import Env
 
-SIDE = {"word": "side", "choices": ("pre", "post"), "doc": "before the rotary embedding, or as stored"}
-"""The argument that says which keys are named."""
-
 LENGTHS = "scales"
 """Lengths stand among the scales of a ledger."""
 

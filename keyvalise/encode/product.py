@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from torch import Tensor
 from keyvalise.encode import naming
 from keyvalise.encode.naming import Naming
 from keyvalise.ops.spelling import Spelling
-from keyvalise.types.argument import arg, asset
+from keyvalise.types.argument import arg, asset, rope_side
 from keyvalise.types.code import Asked, Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
@@ -45,7 +44,7 @@ class PqEncode:
     parts: int = arg(16, low=1, doc="pieces of a key or value")
     codewords: int = arg(256, low=2, high=65536, doc="codewords for each of them")
     norm: bool = arg(False, doc="whether lengths are written beside")
-    of: str = dataclasses.field(default="pre", metadata=naming.SIDE)
+    of: str = rope_side("pre")
     index: str = arg("packed", choices=("packed", "resbit"), doc="how numbers of codewords are written")
     codebook: str = asset("pq", doc="codewords of every layer and kv head", kind="product")
     residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from torch import Tensor
 from keyvalise.encode import naming
 from keyvalise.encode.naming import Naming
 from keyvalise.ops.spelling import Spelling
-from keyvalise.types.argument import arg, asset
+from keyvalise.types.argument import arg, asset, rope_side
 from keyvalise.types.code import Asked, Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
@@ -44,7 +43,7 @@ class RqEncode:
     codewords: int = arg(256, low=2, high=65536, doc="codewords of a stage")
     beam: int = arg(1, low=1, high=64, doc="sums that the search hands from stage to stage")
     norm: bool = arg(False, doc="whether lengths are written beside")
-    of: str = dataclasses.field(default="pre", metadata=naming.SIDE)
+    of: str = rope_side("pre")
     index: str = arg("packed", choices=("packed", "resbit"), doc="how numbers of codewords are written")
     codebook: str = asset("rq", doc="codewords of every layer and kv head", kind="residual")
     residual: int = arg(32, low=0, doc="most tokens per kv head that stay raw")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,12 @@ def rotate(x: Tensor) -> Tensor:
     sizes = blocks(x.shape[-1])
     parts = [_turned(part) for part in x.split(sizes, -1)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+@functools.cache
+def matrix(dim: int) -> Tensor:
+    """H, float32 [D, D]."""
+    return rotate(torch.eye(dim))
 
 
 def blocks(dim: int) -> list[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from keyvalise.types.code import Back
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.quantity import Amount, count
 
@@ -34,6 +35,11 @@ class Map:
     into: Tensor
     back: Tensor
     mean: Tensor
+
+    @property
+    def way(self) -> Back:
+        """The way back, for every row alike."""
+        return Back(self.back[None], self.mean[None])
 
     def down(self, x: Tensor, heads: Tensor) -> Tensor:
         """[N, r] of x [N, D], each by the map of its head: x·into − mean·into."""

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from keyvalise.types.code import Code, Codes, Encode, Fitted, Home, Side, Transform, Where
+from keyvalise.ops import fold
+from keyvalise.types.code import Affine, Code, Codes, Encode, Fitted, Folded, Home, Side, Transform, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import UnmetNeed
 from keyvalise.types.geometry import Geometry
@@ -106,6 +107,32 @@ class Turned:
         for part, at in zip(reversed(self.transforms), reversed(outer), strict=True):
             keys, values = part.backward(at, keys, values, where, _own(part, codes.home))
         return keys.to(dtype), values.to(dtype)
+
+    def fold(self, env: Env, q: Tensor, home: Home) -> Folded | None:
+        """Every transform's way back goes to the queries on the way in, and to the answers on the way out."""
+        if self.side == "pre" or not all(isinstance(part, Affine) for part in self.transforms):
+            return None
+        *outer, inner = self._envs(env)
+        ways = [
+            part.ways_back(at, _own(part, home))
+            for part, at in zip(self.transforms, outer, strict=True)
+            if isinstance(part, Affine)
+        ]
+        shift: Tensor | None = None
+        q = q.float()
+        for of_keys, _ in ways:
+            if of_keys.mean is not None:
+                more = fold.dots(q, of_keys.mean)
+                shift = more if shift is None else shift + more
+            q = q if of_keys.map is None else fold.times(q, of_keys.map)
+
+        def back(out: Tensor) -> Tensor:
+            for _, of_values in reversed(ways):
+                out = out if of_values.map is None else fold.times(out, of_values.map.mT)
+                out = out if of_values.mean is None else fold.plus(out, of_values.mean)
+            return out
+
+        return Folded(self.code, inner, q, shift, back)
 
     def _shape(self, geometry: Geometry) -> Geometry:
         for part in self.transforms:

@@ -22,7 +22,7 @@ BARE = ("n", "size", "how", "bits", "by", "into", "code")
 
 def word(field: dataclasses.Field[Any]) -> str:
     """What a field is called in a text."""
-    return str(field.metadata.get("word", field.name))
+    return str(field.metadata.get("word") or field.name)
 
 
 def fields(part: Any) -> tuple[dataclasses.Field[Any], ...]:

@@ -11,16 +11,16 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from keyvalise.ops import attend, rope
-from keyvalise.store import flat
+from keyvalise.store import flat, in_place
 from keyvalise.store.joining import joined
 from keyvalise.store.places import Places
-from keyvalise.types.code import Asked, Codes, Direct, Encode, Fitted, Integral, Where
+from keyvalise.types.code import Asked, Codes, Direct, Encode, Fitted, Where
 from keyvalise.types.data import Entries, Env, Partial, Queries
 from keyvalise.types.segment import Named
 
@@ -136,7 +136,7 @@ class Coded:
         return Codes(entry, group, codes.home), where
 
     def attend(self, queries: Queries) -> tuple[Partial, Coded]:
-        if (found := self._read(queries)) is not None:
+        if (found := in_place.answer(self, queries)) is not None:
             return Partial(*found), self
         n_heads = self.shape[1]
         group = queries.q.shape[1] // n_heads
@@ -154,15 +154,6 @@ class Coded:
                 own = out[row : row + 1, heads], lse[row : row + 1, heads]
                 out[row : row + 1, heads], lse[row : row + 1, heads] = attend.merge(own, part)
         return Partial(out, lse), self
-
-    def _read(self, queries: Queries) -> tuple[Tensor, Tensor] | None:
-        """The answer of codes that are read where they lie; None where they must be decoded."""
-        if not _is_integral(type(self.codec)):
-            return None
-        codec = cast(Integral, self.codec)
-        keys, values = codec.integers(self.env, self.codes, self.group_of)
-        how: dict[str, Any] = {"scale": queries.scale, "softcap": queries.softcap, "logw": self.logw}
-        return attend.integers(queries.q, keys, values, bounds=self.bounds, **how)
 
     def _answer(
         self, queries: Queries, begin: int, first: int, bounds: tuple[int, ...]
@@ -275,9 +266,3 @@ def homes(counts: Sequence[int], shape: tuple[int, int], device: torch.device, f
     sizes = torch.tensor(counts, dtype=torch.long, device=device)
     own = torch.arange(first, first + len(counts), device=device).repeat_interleave(sizes)
     return Where(own % shape[1], own)
-
-
-@functools.cache
-def _is_integral(codec: type) -> bool:
-    """Asked at every step of decoding, where looking a protocol up anew takes as long as the answer."""
-    return issubclass(codec, Integral)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from keyvalise.types.code import Home, Side, Where
+from keyvalise.types.argument import rope_side
+from keyvalise.types.code import Back, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 
@@ -30,14 +30,7 @@ class CenterTransform:
     Paper      Aguerrebere et al. 2023, arXiv 2304.04759            Confidence  old official source
     """
 
-    of: str = dataclasses.field(
-        default="pre",
-        metadata={
-            "word": "side",
-            "choices": ("pre", "post"),
-            "doc": "before the rotary embedding, or as stored",
-        },
-    )
+    of: str = rope_side("pre")
 
     name: ClassVar[str] = "center"
     room: ClassVar[str] = "transform"
@@ -70,6 +63,11 @@ class CenterTransform:
         self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home
     ) -> tuple[Tensor, Tensor]:
         return keys + home["keys"].float()[where.homes], values + home["values"].float()[where.homes]
+
+    def ways_back(self, env: Env, home: Home) -> tuple[Back, Back]:
+        n_heads = env.geometry.n_kv_heads
+        of_keys, of_values = (home[name].float().unflatten(0, (-1, n_heads)) for name in ("keys", "values"))
+        return Back(mean=of_keys), Back(mean=of_values)
 
 
 def _means(x: Tensor, where: Where, n_homes: int) -> Tensor:

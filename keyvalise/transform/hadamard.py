@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from keyvalise.ops import hadamard
-from keyvalise.types.code import Home, Side, Where
+from keyvalise.types.code import Back, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 
@@ -45,3 +45,8 @@ class HadamardTransform:
         self, env: Env, keys: Tensor, values: Tensor, where: Where, home: Home
     ) -> tuple[Tensor, Tensor]:
         return hadamard.rotate(keys), hadamard.rotate(values)
+
+    def ways_back(self, env: Env, home: Home) -> tuple[Back, Back]:
+        dims = env.geometry.key_dim, env.geometry.value_dim
+        of_keys, of_values = (Back(hadamard.matrix(dim)[None, None]) for dim in dims)
+        return of_keys, of_values

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from keyvalise.ops import project
 from keyvalise.types.argument import arg, asset
-from keyvalise.types.code import Home, Side, Where
+from keyvalise.types.code import Back, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.quantity import Amount, Share
@@ -76,6 +76,10 @@ class LeanTransform:
         of_keys, of_values = self._maps(env)
         values = values if of_values is None else of_values.up(values, where.heads)
         return of_keys.up(keys, where.heads), values
+
+    def ways_back(self, env: Env, home: Home) -> tuple[Back, Back]:
+        of_keys, of_values = self._maps(env)
+        return of_keys.way, Back() if of_values is None else of_values.way
 
     def _maps(self, env: Env) -> tuple[project.Map, project.Map | None]:
         held, inner, layer = env.fixed[self.projections], self.shape(env.geometry), env.layer

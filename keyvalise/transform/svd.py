@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -10,8 +9,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from keyvalise.ops import project
-from keyvalise.types.argument import arg, asset
-from keyvalise.types.code import Home, Side, Where
+from keyvalise.types.argument import arg, asset, rope_side
+from keyvalise.types.code import Back, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.quantity import Amount, Share
@@ -37,14 +36,7 @@ class SvdTransform:
 
     rank: Amount = arg(Share(50), low=1, doc="numbers of a key, or a share of the head")
     values: Amount = arg(Share(50), low=1, doc="numbers of a value, or a share of the head")
-    of: str = dataclasses.field(
-        default="post",
-        metadata={
-            "word": "side",
-            "choices": ("pre", "post"),
-            "doc": "before the rotary embedding, or as stored",
-        },
-    )
+    of: str = rope_side("post")
     basis: str = asset("svd", doc="means and directions of every layer and kv head", kind="basis")
 
     name: ClassVar[str] = "svd"
@@ -81,11 +73,15 @@ class SvdTransform:
         of_keys, of_values = self._maps(env)
         return of_keys.up(keys, where.heads), of_values.up(values, where.heads)
 
+    def ways_back(self, env: Env, home: Home) -> tuple[Back, Back]:
+        of_keys, of_values = self._maps(env)
+        return of_keys.way, of_values.way
+
     def _maps(self, env: Env) -> tuple[project.Map, project.Map]:
         held, inner = env.fixed[self.basis], self.shape(env.geometry)
-        ranks = {"keys": inner.key_dim, "values": inner.value_dim}
-        made = [
-            (held[f"{n}_basis"][env.layer, ..., :r], held[f"{n}_mean"][env.layer]) for n, r in ranks.items()
-        ]
-        of_keys, of_values = (project.Map(basis, basis, mean) for basis, mean in made)
-        return of_keys, of_values
+
+        def of(name: str, rank: int) -> project.Map:
+            basis = held[f"{name}_basis"][env.layer, ..., :rank]
+            return project.Map(basis, basis, held[f"{name}_mean"][env.layer])
+
+        return of("keys", inner.key_dim), of("values", inner.value_dim)

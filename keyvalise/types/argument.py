@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.quantity import Share
@@ -19,10 +19,19 @@ def arg(
     doc: str = "",
     is_window: bool = False,
     above: str = "",
+    word: str = "",
 ) -> Any:
-    """A field with its range; is_window: tokens, too many for a small budget; above: a field that is less."""
+    """A field with its range; is_window: tokens, too many for a small budget; above: a field that is less;
+    word: what it is called in a recipe, where that is another name.
+    """
     meta = {"low": low, "high": high, "choices": choices, "doc": doc, "is_window": is_window}
-    return dataclasses.field(default=default, metadata={**meta, "above": above})
+    return dataclasses.field(default=default, metadata={**meta, "above": above, "word": word})
+
+
+def rope_side(default: Literal["pre", "post"]) -> Any:
+    """A field that says whether keys are taken before the rotary embedding."""
+    doc = "before the rotary embedding, or as stored"
+    return arg(default, choices=("pre", "post"), doc=doc, word="side")
 
 
 def asset(default: str, doc: str, kind: str | None = None) -> Any:

@@ -5,7 +5,7 @@ A code is a part like others; the tensors that it makes are flat, one row per en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -195,6 +195,52 @@ class Integral(Protocol):
 
         group_of   int32 [N] finds an entry's group;  None: consecutive entries share
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Queries that ask entries as they are written, instead of entries that are turned back to them.
+
+    code, env   what is written, and the shapes that it knows
+    q           float32 [B, Hq, S, D'], with q·k = q'·k' + shift
+    shift       float32 [B, Hq, S], or None where nothing is
+    back        out float32 [B, Hq, S, Dv'] → [B, Hq, S, Dv]
+    """
+
+    code: Encode
+    env: Env
+    q: Tensor
+    shift: Tensor | None
+    back: Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """A code behind transforms that queries and answers can take upon them."""
+
+    def fold(self, env: Env, q: Tensor, home: Home) -> Folded | None:
+        """For queries [B, Hq, S, D]; None where only entries can be turned back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """The way back of every head: x = x'·mapᵀ + mean; None: the identity, or zero.
+
+    Shapes   map [B | 1, H | 1, D, r], mean [B | 1, H | 1, D]
+    """
+
+    map: Tensor | None = None
+    mean: Tensor | None = None
+
+
+@runtime_checkable
+class Affine(Protocol):
+    """A transform with one way back for all entries of a head."""
+
+    def ways_back(self, env: Env, home: Home) -> tuple[Back, Back]:
+        """Of keys, and of values."""
         ...
 
 

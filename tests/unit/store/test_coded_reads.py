@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from keyvalise.ops.fast import choose
 from keyvalise.recipe.turned import Turned
 from keyvalise.recipe.words import make
 from keyvalise.store import coded
@@ -28,6 +29,13 @@ def segment(code: Any, counts: Any = COUNTS, weighs: bool = False) -> Coded:
     return Coded.of(code, ENV, Runs.random(GEOMETRY, counts, weighs=weighs).flat())
 
 
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read where it lies."""
+    monkeypatch.setattr(choose, "_forced", lambda: False)
+
+
+@pytest.mark.usefixtures("decodes")
 @pytest.mark.parametrize("weighs", [False, True])
 @pytest.mark.parametrize("code", ["int8", "kivi"])
 def test_blocks_of_any_size_answer_alike(code: str, weighs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +48,7 @@ def test_blocks_of_any_size_answer_alike(code: str, weighs: bool, monkeypatch: p
         assert_close(cut.lse, whole.lse, "logits_fp32", what=f"blocks of {least}")
 
 
+@pytest.mark.usefixtures("decodes")
 def test_a_step_decodes_a_share_of_a_long_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coded, "LEAST_BYTES", 32 * GEOMETRY.entry_bytes)
     held, seen = segment(make("int4"), [[6400, 0], [0, 6400]]), []

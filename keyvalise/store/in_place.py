@@ -1,0 +1,59 @@
+"""Coded entries that answer where they lie: integers are read by compiled attention, and what transforms have
+done to them is asked of the queries and told to the answers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from keyvalise.ops import attend
+from keyvalise.types.code import Folding, Integral
+from keyvalise.types.data import Env, Queries
+
+if TYPE_CHECKING:
+    from keyvalise.store.coded import Coded
+
+MOST_QUERIES = 64
+"""Queries of a call up to which it may be worth while; for more, entries are decoded once."""
+
+Answer = tuple[Tensor, Tensor]
+
+
+def answer(held: Coded, queries: Queries) -> Answer | None:
+    """out [B, Hq, S, Dv] and lse [B, Hq, S], float32; None where entries must be decoded."""
+    q, codec = queries.q, held.codec
+    if q.shape[2] > MOST_QUERIES:
+        return None
+    if _follows(type(codec), Integral):
+        return _read(held, cast(Integral, codec), held.env, q, queries)
+    if not _follows(type(codec), Folding):
+        return None
+    folded = cast(Folding, codec).fold(held.env, q, held.codes.home)
+    if folded is None or not _follows(type(folded.code), Integral):
+        return None
+    # A soft cap bends what is shifted.
+    if folded.shift is not None and queries.softcap is not None:
+        return None
+    found = _read(held, cast(Integral, folded.code), folded.env, folded.q, queries)
+    if found is None:
+        return None
+    out, lse = found
+    # A head without entries has nothing to turn back.
+    out = folded.back(out).masked_fill_(torch.isneginf(lse)[..., None], 0)
+    return out, lse if folded.shift is None else lse + queries.scale * folded.shift
+
+
+def _read(held: Coded, code: Integral, env: Env, q: Tensor, queries: Queries) -> Answer | None:
+    keys, values = code.integers(env, held.codes, held.group_of)
+    scale, softcap = queries.scale, queries.softcap
+    return attend.integers(q, keys, values, bounds=held.bounds, scale=scale, softcap=softcap, logw=held.logw)
+
+
+@functools.cache
+def _follows(kind: type, protocol: type) -> bool:
+    """Asked at every step of decoding, where finding out takes as long as answering."""
+    return issubclass(kind, protocol)
