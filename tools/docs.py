@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import codec, codes, composition, families, gates, kvpress, results, systems, targets
+from tools import codec, codes, composition, families, gates, kvpress, results, steps, systems, targets
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "transform", "encode")
@@ -79,7 +79,12 @@ README = DOCS.parent / "README.md"
 def stale() -> list[str]:
     """Generated pages that differ from what would be generated now."""
     old = [name for name, page in PAGES.items() if read(DOCS / name) != page()]
-    return old + ([README.name] if results.readme(read(README)) != read(README) else [])
+    return old + ([README.name] if readme() != read(README) else [])
+
+
+def readme() -> str:
+    """README with its tables brought up to date."""
+    return steps.readme(results.readme(read(README)))
 
 
 def read(path: Path) -> str:
@@ -92,7 +97,7 @@ def main(arguments: list[str]) -> None:
     if "--check" not in arguments:
         for name, page in PAGES.items():
             (DOCS / name).write_text(page(), "utf-8")
-        README.write_text(results.readme(read(README)), "utf-8")
+        README.write_text(readme(), "utf-8")
     elif names := stale():
         raise SystemExit(f"out of date: {', '.join(names)}; run `make docs`")
 

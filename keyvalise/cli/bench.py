@@ -11,6 +11,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 from keyvalise.types.errors import InputError
 
 EXAMPLE = (
@@ -53,22 +54,22 @@ def bench(
     from keyvalise.reference import tasks as known
 
     screen = Screen(json, quiet)
-    if quick and model != inputs.REFERENCE:
+    if quick and model != loading.REFERENCE:
         raise InputError("--quick judges answers token by token, which suits the embedded model alone")
     chosen = plan.texts(listed(recipes), listed(budgets))
     numbers = whole_numbers("--seeds", seeds) or range(plan.FIRST_SEED, plan.FIRST_SEED + documents)
     names = known.names() if tasks.strip() == "all" else listed(tasks)
     asked = plan.documents(names, listed(kinds), whole_numbers("--tokens", tokens), numbers, questions)
     results = Results(out / "results.jsonl")
-    loaded = inputs.model(model, device)
+    loaded = loading.model(model, device)
     held = inputs.dtype(dtype, loaded[0])
     settings = plan.Settings(
         model, held, seed, prefill_chunk, query_aware, fit_windows, quick, max_new_tokens
     )
     made = plan.Plan(asked, chosen, settings)
-    machine = Bench(*loaded, settings, is_exact=model == inputs.REFERENCE)
+    machine = Bench(*loaded, settings, is_exact=model == loading.REFERENCE)
     outcome = measuring.carry_out(machine, made, results, screen)
-    measuring.show(outcome, screen, None if model == inputs.REFERENCE else model)
+    measuring.show(outcome, screen, None if model == loading.REFERENCE else model)
 
 
 def listed(text: str) -> list[str]:

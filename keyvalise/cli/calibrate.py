@@ -10,6 +10,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def calibrate(
     with screen.status("loading"):
         from keyvalise.train import trainers
 
-        loaded, tokenizer = inputs.model(model, device)
+        loaded, tokenizer = loading.model(model, device)
     wanted = trainers.wanted(found, loaded)
     if out is not None and len(wanted) != 1:
         raise InputError(f"--out names one asset, and {recipe!r} needs {len(wanted)}")

@@ -10,6 +10,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 
 if TYPE_CHECKING:
     from keyvalise.bench.plan import Document
@@ -64,12 +65,12 @@ def demo(
 
     screen = Screen(json, quiet)
     results = Results(out / "results.jsonl", is_fresh=True)
-    model, tokenizer = inputs.model(inputs.REFERENCE, device)
+    model, tokenizer = loading.model(loading.REFERENCE, device)
     length = tokens or (QUICK_TOKENS if quick else TOKENS)
     quick_one = Document("needle", "dense", length, FIRST_SEED, QUICK_QUESTIONS)
     documents = (quick_one,) if quick else choose(length, QUESTIONS)
     recipes = QUICK_RECIPES if quick else RECIPES
-    settings = Settings(inputs.REFERENCE, inputs.dtype(dtype, model), seed)
+    settings = Settings(loading.REFERENCE, inputs.dtype(dtype, model), seed)
     plan = Plan(documents, texts([*recipes, *(() if quick else CODED)], BUDGETS), settings)
     asked = sum(len(document.generate().questions) for document in documents)
     screen.remark(

@@ -12,6 +12,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def generate(
 
     kept = None if store is None else Store(store)
     with screen.status("reading"):
-        loaded = inputs.model(model, device)
+        loaded = loading.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()
         if cache is None:

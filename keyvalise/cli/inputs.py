@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from keyvalise.host.loading import REFERENCE
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,33 +20,7 @@ if TYPE_CHECKING:
 
     from keyvalise.store.file import Stored
 
-REFERENCE = "reference"
 DTYPES = ("float16", "bfloat16", "float32")
-
-
-def model(name: str, device: str) -> tuple[Any, Any]:
-    """(model in evaluation mode on the device, tokenizer)."""
-    place = _device(device)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if name == REFERENCE:
-        import keyvalise
-
-        found, tokenizer = keyvalise.reference()
-    else:
-        try:
-            found = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
-            tokenizer = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(
-                f"cannot load the model {name!r}: {reason.rstrip('.')}; "
-                f"give '{REFERENCE}', a folder with config, weights and tokenizer, or a name on the hub"
-            ) from None
-    return found.to(place).eval(), tokenizer
 
 
 def config(name: str) -> Any:
@@ -60,20 +35,6 @@ def config(name: str) -> Any:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the configuration of {name!r}: {str(error).splitlines()[0]}") from None
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    try:
-        place = torch.device(name)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "not available"
-        raise InputError(
-            f"cannot use the device {name!r}: {reason[:120]}; write cpu, cuda, cuda:0 or mps"
-        ) from None
-    return place
 
 
 def dtype(name: str, model: Any) -> torch.dtype:

@@ -10,6 +10,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def inspect_cache(
     from keyvalise.cli.session import Session
 
     with screen.status("reading"):
-        loaded = inputs.model(model, device)
+        loaded = loading.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
         session.read(text, prefill_chunk=prefill_chunk, seed=seed)
     facts, kept = {**session.facts(), "model": model}, heads(session.cache)

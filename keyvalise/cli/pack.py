@@ -12,6 +12,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 from keyvalise.types.errors import InputError
 
 TENSORS, HEADER = "cache.safetensors", "header.json"
@@ -56,7 +57,7 @@ def pack(
     from keyvalise.cli.session import Session
 
     with screen.status("reading"):
-        loaded = inputs.model(model, device)
+        loaded = loading.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
         session.read(text, prefill_chunk=prefill_chunk, seed=seed)
         begin = time.perf_counter()
@@ -102,7 +103,7 @@ def unpack(
     stored = inputs.packed(cache)
     with screen.status("unpacking"):
         stored.hold()
-        tensors = unpacked.dense(stored, None if model is None else inputs.model(model, "cpu")[0])
+        tensors = unpacked.dense(stored, None if model is None else loading.model(model, "cpu")[0])
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:

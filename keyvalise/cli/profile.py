@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from keyvalise.cli import inputs, options
+from keyvalise.cli import options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
+from keyvalise.host import loading
 
 BEST = 3
 """Heads shown per measure."""
@@ -17,7 +18,7 @@ BEST = 3
 
 @app.command(epilog="Example: keyvalise profile --model reference --needles 100 --out profile")
 def profile(
-    model: options.Model = inputs.REFERENCE,
+    model: options.Model = loading.REFERENCE,
     needles: Annotated[int, typer.Option(min=1, help="Needles to ask for.", metavar="N")] = 50,
     tokens: Annotated[int, typer.Option(min=128, help="Length of the documents.", metavar="N")] = 1024,
     out: Annotated[
@@ -39,7 +40,7 @@ def profile(
     """
     screen = Screen(json, quiet)
     with screen.status("loading"):
-        loaded = inputs.model(model, device)
+        loaded = loading.model(model, device)
         from keyvalise.inspect import classes
         from keyvalise.inspect import map as maps
         from keyvalise.inspect import profile as profiles

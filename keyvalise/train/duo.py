@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from keyvalise.host import loading
 from keyvalise.train import lessons as teaching
 from keyvalise.train import options, run
 from keyvalise.train.attention import served
@@ -91,7 +92,7 @@ def main() -> None:
         given = parser().parse_args()
         model, tokenizer = options.load(given)
         course = Course(given.penalty, given.rate, given.sinks, given.recent)
-        given.data = given.data or ("pages" if given.model == options.REFERENCE else "passkeys")
+        given.data = given.data or ("pages" if given.model == loading.REFERENCE else "passkeys")
         lessons = _lessons(model, tokenizer, given)
         share = teaching.must_retrieve(model, lessons)
         steps = options.steps(given, NAME, model, tasks=TASKS)

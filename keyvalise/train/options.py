@@ -14,14 +14,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from keyvalise.host import assets
-from keyvalise.reference import reference
+from keyvalise.host import assets, loading
 from keyvalise.store import asset
 from keyvalise.store.asset import Asset
 from keyvalise.train.run import Run
 from keyvalise.types.errors import HostError, InputError, KeyvaliseError
 
-REFERENCE = "reference"
 PLACES = ("model", "device", "dtype", "threads", "save", "out", "state", "fresh")
 """Options that say where to work and where to put things; all others decide the result."""
 
@@ -46,7 +44,8 @@ def parser(name: str, doc: str | None, *, steps: int, lengths: tuple[int, int]) 
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parse.add_argument("--model", default=REFERENCE, help="'reference', a folder, or a name on the hub")
+    names = "'reference', a folder, or a name on the hub"
+    parse.add_argument("--model", default=loading.REFERENCE, help=names)
     parse.add_argument("--steps", type=int, default=steps)
     parse.add_argument("--lengths", type=int, nargs=2, default=list(lengths), metavar=("FROM", "TO"))
     parse.add_argument("--seed", type=int, default=0)
@@ -86,25 +85,11 @@ def load(given: argparse.Namespace) -> tuple[Any, Any]:
 
     Raises   InputError where the model, its dtype or the device is not to be had
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     if given.steps < 1 or not 1 <= given.lengths[0] <= given.lengths[1]:
         raise InputError("--steps must be at least 1, and --lengths two numbers, the shorter first")
     if given.threads:
         torch.set_num_threads(given.threads)
-    try:
-        if given.model == REFERENCE:
-            found, tokenizer = reference()
-        else:
-            found = AutoModelForCausalLM.from_pretrained(given.model, dtype=given.dtype)
-            tokenizer = AutoTokenizer.from_pretrained(given.model)
-        return found.to(given.device).eval(), tokenizer
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"cannot load {given.model!r} on {given.device}: {reason.rstrip('.')}") from None
+    return loading.model(given.model, given.device, given.dtype)
 
 
 def text(path: str) -> str:

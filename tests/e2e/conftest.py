@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from keyvalise.cli import door, inputs
+from keyvalise.cli import door
+from keyvalise.host import loading
 
 
 @dataclass(frozen=True)
@@ -27,19 +28,19 @@ class Ran:
 @pytest.fixture(scope="session")
 def reference():
     """(model, tokenizer)."""
-    return inputs.model(inputs.REFERENCE, "cpu")
+    return loading.model(loading.REFERENCE, "cpu")
 
 
 @pytest.fixture
 def run(reference, monkeypatch, capsys):
     """run("demo", "--quick") → what it did; nothing but the loading of the model is replaced."""
-    load = inputs.model
+    load = loading.model
 
     def loaded(name, device):
-        return reference if (name, device) == (inputs.REFERENCE, "cpu") else load(name, device)
+        return reference if (name, device) == (loading.REFERENCE, "cpu") else load(name, device)
 
     def ran(*words: object) -> Ran:
-        monkeypatch.setattr(inputs, "model", loaded)
+        monkeypatch.setattr(loading, "model", loaded)
         code = door.run([str(word) for word in words])
         return Ran(code, *capsys.readouterr())
 

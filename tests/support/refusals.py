@@ -12,6 +12,7 @@ import torch
 
 import keyvalise
 from keyvalise import KVCache, Recipe
+from keyvalise.host import loading
 from keyvalise.recipe import catalogue, words
 from keyvalise.store import asset
 from keyvalise.store import profile as profiles
@@ -187,6 +188,8 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (compiled, "a KVCache cannot be traced by torch.compile; run the model eagerly"),
     ],
     InputError: [
+        (lambda: loading.model("/nowhere/at/all", "cpu"), "cannot load the model '/nowhere/at/all': "),
+        (lambda: loading.model("reference", "abacus"), "cannot use the device 'abacus': "),
         (lambda: KVCache(tiny("llama"), prefill_chunk=0), "prefill_chunk must be at least 1, got 0"),
         (lambda: stored(9).prompt_ends(7), "the prompt cannot end at 7: 9 tokens have been seen"),
         (lambda: stored(9).span("x", 4, 4), "0 <= start < end, got 4 and 4"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from keyvalise.cli import inputs
+from keyvalise.host import loading
 from keyvalise.types.errors import InputError
 from tests.support import models
 
@@ -47,7 +48,7 @@ def test_what_fits_and_what_does_not():
 def test_the_embedded_configuration_is_read_without_transformers():
     from keyvalise.types.geometry import Geometry
 
-    geometry = Geometry.of(inputs.config(inputs.REFERENCE), torch.float16)
+    geometry = Geometry.of(inputs.config(loading.REFERENCE), torch.float16)
     assert (geometry.n_layers, geometry.n_kv_heads, geometry.key_dim) == (4, 4, 32)
     with pytest.raises(InputError, match="cannot read the configuration of"):
         inputs.config("no/such/folder/at/all")

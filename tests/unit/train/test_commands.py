@@ -81,7 +81,7 @@ def test_mistakes_are_said_in_one_line(
     no_text = str(tmp_path / "none.txt")
     for module, arguments, line in (
         (duo, ("--model", str(tmp_path / "no")), "cannot load"),
-        (duo, ("--device", "abacus"), "cannot load 'reference' on abacus"),
+        (duo, ("--device", "abacus"), "cannot use the device 'abacus'"),
         (duo, ("--lengths", "9", "3"), "two numbers, the shorter first"),
         (duo, ("--recent", "0"), "a stream needs sinks >= 0 and recent >= 1, got 4 and 0"),
         (duo, ("--state", str(state)), "begin anew with --fresh"),
