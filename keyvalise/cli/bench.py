@@ -11,7 +11,7 @@ import typer
 from keyvalise.cli import inputs, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
-from keyvalise.host import loading
+from keyvalise.reference import loading
 from keyvalise.types.errors import InputError
 
 EXAMPLE = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from keyvalise.host.loading import REFERENCE
+from keyvalise.reference.loading import REFERENCE
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:

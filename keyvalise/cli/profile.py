@@ -10,7 +10,7 @@ import typer
 from keyvalise.cli import options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
-from keyvalise.host import loading
+from keyvalise.reference import loading
 
 BEST = 3
 """Heads shown per measure."""

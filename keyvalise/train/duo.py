@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from keyvalise.host import loading
+from keyvalise.reference import loading
 from keyvalise.train import lessons as teaching
 from keyvalise.train import options, run
 from keyvalise.train.attention import served

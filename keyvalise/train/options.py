@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from keyvalise.host import assets, loading
+from keyvalise.host import assets
+from keyvalise.reference import loading
 from keyvalise.store import asset
 from keyvalise.store.asset import Asset
 from keyvalise.train.run import Run

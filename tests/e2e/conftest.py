@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keyvalise.cli import door
-from keyvalise.host import loading
+from keyvalise.reference import loading
 
 
 @dataclass(frozen=True)

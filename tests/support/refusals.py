@@ -12,8 +12,8 @@ import torch
 
 import keyvalise
 from keyvalise import KVCache, Recipe
-from keyvalise.host import loading
 from keyvalise.recipe import catalogue, words
+from keyvalise.reference import loading
 from keyvalise.store import asset
 from keyvalise.store import profile as profiles
 from keyvalise.types.errors import (

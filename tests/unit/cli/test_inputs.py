@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from keyvalise.cli import inputs
-from keyvalise.host import loading
+from keyvalise.reference import loading
 from keyvalise.types.errors import InputError
 from tests.support import models
 
