@@ -25,38 +25,47 @@ def _steps_(scales, groups, row, steps):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _row_(codes, side, dim, steps, to):  # type: ignore[no-untyped-def]
-    """The `dim` numbers of one entry: plane after plane of codes, group after group of channels."""
+def _stretches(side, dim):  # type: ignore[no-untyped-def]
+    """int64 [n, 5]: neighbouring channels that lie in one plane of the codes and share a step, or each have
+    their own: first byte, shift, first group, first channel, how many.
+    """
     _, _, size, groups, _ = side
     n_bytes, width = dim * size // 8, (dim + groups - 1) // groups
-    mask, step, offset = (1 << size) - 1, steps.ctypes.data, steps.ctypes.data + steps.strides[0]
+    found, n = np.empty((8 // size + groups, 5), np.int64), 0
     for plane in range(8 // size):
-        first, last = plane * n_bytes, (plane + 1) * n_bytes
-        if width == 1:
-            _each(codes, plane * size, mask, step + 4 * first, offset + 4 * first, n_bytes, to + 4 * first)
-            continue
-        c = first
+        c, last = plane * n_bytes, (plane + 1) * n_bytes
         while c < last:
-            g = c // width
-            n = min(last, (g + 1) * width) - c
-            _shared(codes + c - first, plane * size, mask, step + 4 * g, offset + 4 * g, n, to + 4 * c)
-            c += n
+            group = c // width
+            end = last if width == 1 else min(last, (group + 1) * width)
+            found[n, 0], found[n, 1], found[n, 2] = c - plane * n_bytes, plane * size, group
+            found[n, 3], found[n, 4] = c, end - c
+            n, c = n + 1, end
+    return found[:n]
 
 
 @njit
-def _spell_(codes, side, dim, first, n, steps, room):  # type: ignore[no-untyped-def]
+def _spell_(codes, side, stretches, dim, first, n, steps, room):  # type: ignore[no-untyped-def]
     """room[t] = entry first + t of all, for t < n; `codes` is the address of entry 0."""
     scales, rows, size, groups, run = side
-    known, n_bytes = np.int64(-1), dim * size // 8
+    step, offset = steps.ctypes.data, steps.ctypes.data + steps.strides[0]
+    mask, n_bytes, is_each = (1 << size) - 1, dim * size // 8, groups == dim
+    known, row, left = np.int64(-1), first // run, run - first % run
     for t in range(n):
-        row = (first + t) // run
         if rows != 0:
             row = np.int64(carray(bits.point(_I32, rows + 4 * (first + t)), (1,))[0])
+        elif left == 0:
+            row, left = row + 1, run
+        left -= 1
         if row != known:
             _steps_(scales, groups, row, steps)
             known = row
-        to = room.ctypes.data + t * room.strides[0]
-        _row_(codes + (first + t) * n_bytes, side, dim, steps, to)
+        code, to = codes + (first + t) * n_bytes, room.ctypes.data + t * room.strides[0]
+        for i in range(stretches.shape[0]):
+            at, shift, group, c, m = stretches[i]
+            if is_each:
+                _each(code + at, shift, mask, step + 4 * group, offset + 4 * group, m, to + 4 * c)
+            else:
+                _shared(code + at, shift, mask, step + 4 * group, offset + 4 * group, m, to + 4 * c)
 
 
 @njit
@@ -68,14 +77,15 @@ def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     room = np.empty((tile.TILE, max(plan.key_dim, plan.value_dim)), np.float32)
     steps = np.empty((2, max(plan.k_groups, plan.v_groups)), np.float32)
     before, at, stride = (k - plan.k) // plan.k_entry, room.ctypes.data, room.strides[0]
+    in_keys, in_values = _stretches(of_keys, plan.key_dim), _stretches(of_values, plan.value_dim)
     for start in range(begin, end, tile.TILE):
         n = min(np.int64(tile.TILE), end - start)
         logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
-        _spell_(plan.k, of_keys, plan.key_dim, before + start, n, steps, room)
+        _spell_(plan.k, of_keys, in_keys, plan.key_dim, before + start, n, steps, room)
         tile.logits_(_F32, plan, q, at, stride, n, x, np.int64(0))
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             tile.weights_(plan, r, seen[r], logw, x, part)
-        _spell_(plan.v, of_values, plan.value_dim, before + start, n, steps, room)
+        _spell_(plan.v, of_values, in_values, plan.value_dim, before + start, n, steps, room)
         tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, np.int64(0))
