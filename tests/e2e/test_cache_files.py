@@ -148,14 +148,14 @@ def test_unpacking_gives_plain_tensors(run, packed, tmp_path):
 
 
 def test_looking_into_a_file_needs_no_model(run, packed, document, monkeypatch, capsys):
-    from keyvalise.cli import inputs
+    from keyvalise.reference import loading
 
     whole = run("inspect-cache", "--document", document, *RECIPE, "--json").json
 
     def none(name, device):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(inputs, "model", none)
+    monkeypatch.setattr(loading, "model", none)
     from keyvalise.cli import door
 
     assert door.run(["inspect-cache", str(packed), "--json"]) == 0
