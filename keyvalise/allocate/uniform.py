@@ -34,8 +34,8 @@ class UniformAllocate:
 
     def allocate(self, env: Env, scores: Scores, protect: Tensor, lengths: Tensor, budget: Tensor) -> Tensor:
         n_heads, held = lengths.shape[1], protect.sum(-1)
-        heads = torch.arange(n_heads, device=lengths.device)
-        even = (budget // n_heads)[:, None] + (heads < (budget % n_heads)[:, None])
+        # Rounded up for as many heads as the remainder has tokens, down for the others.
+        even = (budget[:, None] + torch.arange(n_heads - 1, -1, -1, device=lengths.device)) // n_heads
         # The usual case, at every token of a decode: nobody is clipped.
         if bool(((held <= even) & (even <= lengths)).all()):
             return even

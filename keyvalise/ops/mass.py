@@ -46,6 +46,8 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
     Formula  Σ_s mean_g exp(scale·q_gs·k_t + logw_t − lse_gs) over the real queries s that see t
     Cost     Hq·S·T·D time (half of it where S = T); blocks of logits of at most BLOCK_BYTES, but of one query
     """
+    if piece.q.shape[2] == 1 and piece.stretch.is_plain:
+        return _newest(geometry, piece, entries)
     keys, ordinals = clean_keys(entries), piece.stretch.ordinals(piece.q.device)
     is_real = (ordinals >= 0)[:, None]
     q = piece.q if piece.stretch.is_plain else torch.where(is_real[..., None], piece.q, 0.0)
@@ -74,6 +76,16 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
             block[..., edge].masked_fill_(~mask[:, :, None], -math.inf)
             total[:, kv, :seen] += block.exp_().sum((2, 3))
     return total / group
+
+
+def _newest(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
+    """`column_sums` of one query per row, which sees every live entry."""
+    block = logits(piece.q, clean_keys(entries), geometry)[:, :, :, 0]
+    if entries.logw is not None:
+        block.add_(entries.logw[:, :, None])
+    # A query that reads nothing has lse −inf, and nothing live to read.
+    paid = block.sub_(piece.lse.reshape(*block.shape[:3], 1)).exp_().mean(2)
+    return paid.masked_fill_(~entries.live, 0.0)
 
 
 def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entries) -> Tensor:

@@ -34,7 +34,9 @@ def mask(
     only   (first, end) of the span of every row outside which nothing may be dropped, None: there is none
     """
     edges = [limits(s, n, sinks=sinks, recent=recent) for s, n in zip(seen, tokens, strict=True)]
-    first, last = torch.tensor(edges, device=ordinals.device).T[..., None, None]
+    first, last = (
+        edges[0] if len(edges) == 1 else torch.tensor(edges, device=ordinals.device).T[..., None, None]
+    )
     guarded: Tensor = (ordinals >= 0) & ((ordinals < first) | (ordinals >= last))
     if only is None:
         return guarded

@@ -90,18 +90,16 @@ def packed(run: flat.Flat, clock: tuple[int, ...], angle: Angle = "absolute") ->
     columns = {name: column.view(shape) for name, column in run.columns.items()}
     logw = None if run.logw is None else run.logw.view(shape)
     starts = tuple(seen - n for seen in clock)
-    head: Places | None = Places.of(run.ordinals, run.counts, run.shape)
+    head: Places | None = _shared(run.ordinals.view(shape)) or Places.of(run.ordinals, run.counts, run.shape)
     if head is not None and logw is None and head.starts == starts:
         head = None
-    elif n_heads > 1:
-        head = _shared(run.ordinals.view(shape)) or head
     return Tail(arena, (n,) * n_rows, starts, head, logw, columns, angle)
 
 
 def _shared(ordinals: Tensor) -> Places | None:
-    """The places [B, 1, n] of ordinals [B, H, n] that are the same in all heads."""
+    """The places [B, 1, n] of ordinals [B, H, n] that are the same in all heads, if there are several."""
     one = ordinals[:, :1]
-    if not bool((ordinals == one).all()):
+    if ordinals.shape[1] == 1 or not bool((ordinals == one).all()):
         return None
     n_rows, _, n = one.shape
     return Places.of(one.flatten().clone(), (n,) * n_rows, (n_rows, 1))

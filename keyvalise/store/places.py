@@ -99,12 +99,14 @@ def _starts(ordinals: Tensor, counts: Sequence[int], shape: tuple[int, int]) -> 
     n_rows, total = shape[0], len(ordinals)
     if total == 0:
         return [0] * n_rows
-    edges = [a for _, (a, _) in _edges((None,) * n_rows, counts, shape)]
-    first = ordinals[torch.tensor([min(edge, total - 1) for edge in edges], device=ordinals.device)]
     if min(counts) == max(counts):
+        heads = ordinals.view(*shape, -1)
+        first = heads[:, 0, 0]
         run = torch.arange(counts[0], dtype=ordinals.dtype, device=ordinals.device)
-        runs = (ordinals.view(*shape, -1) == first[:, None, None] + run).flatten(1).all(1)
+        runs = (heads == first[:, None, None] + run).flatten(1).all(1)
     else:
+        edges = [a for _, (a, _) in _edges((None,) * n_rows, counts, shape)]
+        first = ordinals[torch.tensor([min(edge, total - 1) for edge in edges], device=ordinals.device)]
         sizes = torch.tensor([*edges[1:], total], device=ordinals.device)
         row = torch.repeat_interleave(sizes - torch.tensor(edges, device=ordinals.device))
         gap = ordinals != first[row] + flat.slots(counts, ordinals.device)
