@@ -49,8 +49,11 @@ def twins(name: str, folder: Path) -> list[Path]:
 
 
 def recipes(folder: Path) -> dict[str, list[str]]:
-    """Gated recipe → itself and its twins."""
-    return {name: [name, *(f"{name}(profile='{path}')" for path in twins(name, folder))] for name in GATED}
+    """Gated recipe → itself, itself with equal counts, its twins."""
+    return {
+        name: [name, f"{name} > uniform", *(f"{name}(profile='{path}')" for path in twins(name, folder))]
+        for name in GATED
+    }
 
 
 def lines(path: Path, groups: dict[str, list[str]]) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyvalise.bench import statistics
+from tools import asked
 
 LINES = Path(__file__).parents[1] / "docs" / "results" / "wide.jsonl"
 BASE = "random"
@@ -103,7 +104,8 @@ def mean(own: Cell) -> float:
 def page() -> str:
     """The page; empty tables before anything was measured."""
     if not LINES.is_file():
-        return "# Systems\n\nNothing has been measured yet; `python bench/wide.py` does it.\n"
+        empty = "# Systems\n\nThe wide table has not been measured yet; `python bench/wide.py` does it."
+        return "\n".join([empty, *asked.section()]) + "\n"
     sparse, dense = found("sparse"), found("dense")
     known = [json.loads(line) for line in LINES.read_text("utf-8").splitlines()]
     budgets = sorted({b for _, b in (*sparse, *dense) if b}, key=lambda text: float(text.rstrip("%")))
@@ -116,4 +118,4 @@ def page() -> str:
         base=BASE,
     )
     lines = [head, "## Sparse documents\n", *table(sparse, budgets), "\n## Dense documents\n"]
-    return "\n".join([*lines, *table(dense, budgets)]) + "\n"
+    return "\n".join([*lines, *table(dense, budgets), *asked.section()]) + "\n"
