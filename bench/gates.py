@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import wide
@@ -48,25 +49,34 @@ def twins(name: str, folder: Path) -> list[Path]:
     return paths
 
 
-def recipes(folder: Path) -> dict[str, list[str]]:
-    """Gated recipe → itself, itself with equal counts, its twins."""
+class Group(NamedTuple):
+    """A gated recipe, the same with equal counts, and with gates dealt out anew."""
+
+    own: str
+    uniform: str
+    twins: list[str]
+
+
+def recipes(folder: Path) -> dict[str, Group]:
+    """Every gated recipe and what it is compared with."""
     return {
-        name: [name, f"{name} > uniform", *(f"{name}(profile='{path}')" for path in twins(name, folder))]
+        name: Group(name, f"{name} > uniform", [f"{name}(profile='{path}')" for path in twins(name, folder)])
         for name in GATED
     }
 
 
-def lines(path: Path, groups: dict[str, list[str]]) -> list[dict[str, object]]:
+def lines(path: Path, groups: dict[str, Group]) -> list[dict[str, object]]:
     """One line per gated recipe and budget: right answers of itself, uniform, its twins; and the gates."""
     model, _ = keyvalise.reference()
     rights: dict[str, list[bool]] = {}
     for result in Results(path).known.values():
         rights.setdefault(result.recipe, []).extend(result.right)
     found = []
-    for name, texts in groups.items():
+    for name, group in groups.items():
         gates = asset.read(assets.find(PROFILES.get(name, name), model)).tensors["heads"].tolist()
         for budget in BUDGETS:
-            own, uniform, *others = (rights[f"{text} @ {budget}"] for text in texts)
+            own, uniform = (rights[f"{text} @ {budget}"] for text in (group.own, group.uniform))
+            others = [rights[f"{text} @ {budget}"] for text in group.twins]
             found.append({
                 "recipe": name,
                 "budget": budget,
@@ -92,7 +102,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     groups, path = recipes(options.out), options.out / "results.jsonl"
     documents = wide.documents(TASKS, wide.KINDS, 1024, options.questions)
-    texts = [text for group in groups.values() for text in group]
+    texts = [text for group in groups.values() for text in (group.own, group.uniform, *group.twins)]
     wide.run(documents, plan.texts(texts, BUDGETS), path, "gates and twins")
     write_whole(LINES, "".join(json.dumps(line) + "\n" for line in lines(path, groups)))
     return 0

@@ -8,13 +8,12 @@ from pathlib import Path
 LINES = Path(__file__).parents[1] / "docs" / "results" / "asked.jsonl"
 BASE = "random"
 HEAD = """
-## Why some do worse than random
+## What is kept of the answers
 
 What is kept of the tokens that answer a question, in percent: means over {n} questions about documents of
 1,024 tokens, over all kv heads, and over those of layer {layer}, whose heads find what is asked
-(`keyvalise profile`). A system that keeps less of them than `{base}` ranks them below the rest: no budget
-helps it before everything is kept. *Seen* is the document compressed together with its question. Measured by
-`python bench/asked.py`.
+(`keyvalise profile`). A system that keeps less of them than `{base}` ranks them below the rest. *Seen* is
+the document compressed together with its question. Measured by `python bench/asked.py`.
 """
 COLUMNS = (
     "of all tokens",

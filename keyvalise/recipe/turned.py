@@ -6,8 +6,9 @@ Knows codes and transforms by their protocols only; any of them composes with an
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -108,15 +109,18 @@ class Turned:
             keys, values = part.backward(at, keys, values, where, _own(part, codes.home))
         return keys.to(dtype), values.to(dtype)
 
+    @functools.cached_property
+    def _is_foldable(self) -> bool:
+        return self.side == "post" and all(isinstance(part, Affine) for part in self.transforms)
+
     def fold(self, env: Env, q: Tensor, home: Home) -> Folded | None:
         """Every transform's way back goes to the queries on the way in, and to the answers on the way out."""
-        if self.side == "pre" or not all(isinstance(part, Affine) for part in self.transforms):
+        if not self._is_foldable:
             return None
         *outer, inner = self._envs(env)
         ways = [
-            part.ways_back(at, _own(part, home))
+            cast(Affine, part).ways_back(at, _own(part, home))
             for part, at in zip(self.transforms, outer, strict=True)
-            if isinstance(part, Affine)
         ]
         shift: Tensor | None = None
         q = q.float()

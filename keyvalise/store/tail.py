@@ -213,10 +213,11 @@ class Tail:
 
     def _live(self) -> Tensor:
         """bool [B, H, T]: the slots before every row's length."""
-        lengths = self.lengths
+        device = self.arena.keys.device
         if self.is_even:
-            return torch.ones((*lengths.shape, self.longest), dtype=torch.bool, device=lengths.device)
-        return torch.arange(self.longest, device=lengths.device) < lengths[..., None]
+            shape = (len(self.lengths_), self.n_heads, self.longest)
+            return torch.ones(shape, dtype=torch.bool, device=device)
+        return torch.arange(self.longest, device=device) < self.lengths[..., None]
 
     def _padded(self, column: Tensor) -> Tensor:
         """A column that was written before the latest entries came, zeros for them."""

@@ -188,7 +188,10 @@ class Integers:
 
 @runtime_checkable
 class Integral(Protocol):
-    """A code of integers with steps and offsets, for those who read them where they lie."""
+    """A code of integers with steps and offsets, for those who read them where they lie.
+
+    Law      what they stand for equals what `decode` gives in float32
+    """
 
     def integers(self, env: Env, codes: Codes, group_of: Tensor | None) -> tuple[Integers, Integers]:
         """Keys, as they are stored, and values of a whole run.

@@ -63,6 +63,7 @@ def test_what_cannot_be_read_is_refused() -> None:
     cases = [
         (k.double(), k.double(), "must both be float32"),
         (k, k.half(), "must both be float32"),
+        (k.byte(), k.byte(), "must both be float32"),
         (k[..., :12], k, "multiples of 8"),
         (k.transpose(2, 3).contiguous().transpose(2, 3), k, "stride 1"),
         (k, k[:, :, :5], "differ in entries"),

@@ -160,6 +160,10 @@ def _answer(
     n_rows, n_query, n_queries, dim = q.shape
     n_lists, n_heads = runs.n_lists, runs.n_heads
     key_dim, value_dim = (k.shape[-1], v.shape[-1]) if of is None else (of[0].dim, of[1].dim)
+    # Of integers, who calls has made sure.
+    flaw = legible.flaw(k, v) if of is None else None
+    if flaw is not None:
+        raise ValueError(flaw)
     _check(q, k, v, runs, key_dim)
     q = q.float().contiguous()
     group = n_query // n_heads
@@ -219,9 +223,6 @@ def _unit(x: Tensor) -> Tensor:
 
 def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs, key_dim: int) -> None:
     """Compiled code trusts every number it is given."""
-    flaw = legible.flaw(k, v) if k.dtype is not torch.uint8 else None
-    if flaw is not None:
-        raise ValueError(flaw)
     n_rows, n_query, _, dim = q.shape
     if dim != key_dim or runs.n_lists != n_rows * runs.n_heads or n_query % runs.n_heads or not q.is_cpu:
         raise ValueError(f"queries {tuple(q.shape)} do not fit {runs.n_lists} runs of keys {tuple(k.shape)}")
