@@ -19,7 +19,7 @@ from torch import Tensor
 from keyvalise import decide
 from keyvalise.recipe.cuts import Cut, Due, cuts, together
 from keyvalise.recipe.river import Bed, LayerRiver
-from keyvalise.store import layer
+from keyvalise.store import indexing, layer
 from keyvalise.store.roll import Roll, only, with_columns
 from keyvalise.types.data import Call, Env, Memory, Piece, Queries
 from keyvalise.types.part import Observer
@@ -76,7 +76,8 @@ def meet(memory: Memory, piece: Piece, whole: Call | None, bed: Bed) -> tuple[Me
     """
     env = bed.env
     grown = layer.append(memory, piece, env.geometry.dtype, bed.river.angle)
-    queries = Queries(piece.q, piece.stretch, env.geometry, env.rope, piece.is_prompt, scratch=bed.scratch)
+    queries = Queries(piece.q, piece.stretch, env.geometry, env.rope, piece.is_prompt)
+    queries = replace(queries, scratch=bed.scratch, stats=memory.stats)
     if whole is not None and whole.native is not None and layer.is_unread(memory):
         return grown, replace(
             piece, out=whole.native(), find_lse=lambda: layer.attend_all(grown, queries)[0].lse
@@ -139,4 +140,6 @@ def settle(memory: Memory, due: Due, piece: Piece, bed: Bed, rows: tuple[bool, .
         hurry = [bed.river.is_tight or any(flags[row] for _, flags in due) for row in range(len(residual))]
         todo = layer.Todo(residual, hurry, piece.stretch, bed.scratch)
         memory = layer.settle(memory, bed.river.code, bed.env, todo)
+    if bed.river.reader is not None:
+        memory = indexing.settle(memory, bed.river.reader, bed.env, rows, bed.river.code is not None)
     return layer.fitted(memory) if due or bed.river.is_tight else memory

@@ -11,17 +11,20 @@ from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.types.errors import RecipeError
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.part import HOST_GIVES, TAPS
+from keyvalise.types.part import CODING, DECIDING, HOST_GIVES, READING, ROOMS, TAPS
 
 GEOMETRY = Geometry(4, 8, 4, 64, 64, torch.bfloat16, 64**-0.5)
 GIVES = HOST_GIVES | TAPS | {"rope", "rope:static", "weight:o_proj", "weight:unembed"}
-ROOMS = ("score", "rescore", "allocate", "select", "act", "transform", "encode")
+READS = {"unit": "pages", "read": "read"}
+"""What a reader cannot do without."""
+
 INTRO = """# What goes together
 
-Any score goes with any rescorers, any allocator, any select, any act, any transform and any code, or is
-refused when the recipe is built. This page tries every two parts of different rooms, and every two rescorers
-in both orders, in a chain whose other parts are the defaults (`window`, `uniform`, `top`, `drop`, no code;
-`int4` behind a transform alone), on a model with rotary positions and 4 kv heads of 64.
+Any score goes with any rescorers, any allocator, any select, any act, any transform, any code and any way
+to read, or is refused when the recipe is built. This page tries every two parts of different rooms, and every
+two rescorers in both orders, in a chain whose other parts are the defaults (`window`, `uniform`, `top`,
+`drop`, no code; `int4` behind a transform alone; `pages` and `read` where one reads), on a model with rotary
+positions and 4 kv heads of 64.
 """
 
 
@@ -30,11 +33,16 @@ def text(*names: str) -> str:
     rooms = {name: catalogue.room(name) for name in names}
     chain = sorted(names, key=lambda name: ROOMS.index(rooms[name]))
     score = [] if "score" in rooms.values() else ["window"]
-    code = [name for name in chain if rooms[name] in ("transform", "encode")]
-    stage = " > ".join([*score, *(name for name in chain if name not in code)])
+    code = [name for name in chain if rooms[name] in CODING]
+    reader = [name for name in chain if rooms[name] in READING]
+    stage = " > ".join([*score, *(name for name in chain if rooms[name] in DECIDING)])
     if code and rooms[code[-1]] == "transform":
         code.append("int4")
-    return f"at prompt: {stage} @ 20%" + (f"; {' > '.join(code)}" if code else "")
+    named = {rooms[name] for name in reader}
+    reader += [name for room, name in READS.items() if named and room not in named]
+    is_staged = not reader or bool({*rooms.values()} & {*DECIDING})
+    items = [f"at prompt: {stage} @ 20%"] if is_staged else []
+    return "; ".join(items + [" > ".join(item) for item in (code, reader) if item])
 
 
 def pairs() -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ from keyvalise.host import identity, weights
 from keyvalise.host import model as models
 from keyvalise.host.identity import Identity
 from keyvalise.host.layer import MemoryLayer
-from keyvalise.recipe import words
+from keyvalise.recipe import json, words
+from keyvalise.recipe.reader import Reader
 from keyvalise.recipe.turned import Turned, parts_of
 from keyvalise.store import streamed
 from keyvalise.store.ragged import Ragged
@@ -48,11 +49,15 @@ class Owner:
             return {"env": None}
         if getattr(value, "room", None) == "encode":
             return {"code": [words.to_dict(part) for part in parts_of(value)]}
+        if isinstance(value, Reader):
+            return {"reader": [words.to_dict(part) for part in value.parts]}
         raise TypeError(type(value).__name__)
 
     def read(self, data: Any) -> Any:
         if "env" in data:
             return self.env
+        if "reader" in data:
+            return json.reader_of(data["reader"])
         *turns, code = map(words.from_dict, data["code"])
         return Turned(tuple(turns), code) if turns else code
 

@@ -139,6 +139,7 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
     if code is not None:
         home = _home_bytes(code, geometry)
         coded = code.bytes_per_entry(geometry) - code.group_bytes(geometry) / code.group
+    held, fixed = _reading(recipe, geometry, layer)
     bounds = 0 if all(s.allocate.is_uniform for s in stages) else INDEX_BYTES * (n_heads + 1)
     lost = 0
     if stage is not None and (losers := tier.of(stage)) is not None:
@@ -149,13 +150,22 @@ def cost_of(recipe: Recipe, stage: Stage | None, geometry: Geometry, layer: int 
         geometry,
         code,
         tuple(acts.values()),
-        raw_entry=n_heads * (geometry.entry_bytes + extra),
-        coded_entry=round(n_heads * coded) + n_heads * extra,
+        raw_entry=n_heads * (geometry.entry_bytes + extra) + held,
+        coded_entry=round(n_heads * coded) + n_heads * extra + held,
         lost_entry=n_heads * lost,
-        fixed_bytes=bounds + _stat_bytes(always, geometry) + n_heads * home,
+        fixed_bytes=bounds + _stat_bytes(always, geometry) + n_heads * home + fixed,
         prompt_entry=n_heads * _column_bytes(in_prompt),
         prompt_bytes=_stat_bytes(in_prompt, geometry),
     )
+
+
+def _reading(recipe: Recipe, geometry: Geometry, layer: int | None) -> tuple[int, int]:
+    """Bytes of what stands for an entry in units, and of what is remembered of the queries."""
+    reader = recipe.reader
+    if reader is None or (layer is not None and layer not in recipe.reader_layers):
+        return 0, 0
+    per_entry = geometry.n_kv_heads * reader.bytes_per_entry(geometry)
+    return math.ceil(per_entry), _stat_bytes(reader.observers, geometry)
 
 
 def _home_bytes(code: Code | None, geometry: Geometry) -> int:
@@ -266,7 +276,8 @@ def _held_in(recipe: Recipe, geometry: Geometry, layer: int, n: int) -> int:
     if not stages:
         cost = cost_of(recipe, None, geometry, layer)
         if cost.code is None:
-            return n * geometry.token_bytes
+            per_entry, fixed = _reading(recipe, geometry, layer)
+            return n * (geometry.token_bytes + per_entry) + fixed
         return cost.bytes(n, cost.rest(n, cost.code.residual if recipe.budget is None else 0))
     cost = cost_of(recipe, stages[-1], geometry, layer)
     plan = min((plan_stage(cost, stage, n, n) for stage in stages), key=lambda plan: plan.tokens)

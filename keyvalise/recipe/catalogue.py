@@ -89,6 +89,38 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "rq": "keyvalise.encode.residual.RqEncode",
         "vector": "keyvalise.encode.vector.VectorEncode",
     },
+    "unit": {
+        "clusters": "keyvalise.retrieve.clusters.ClustersUnit",
+        "pages": "keyvalise.retrieve.pages.PagesUnit",
+        "tokens": "keyvalise.retrieve.tokens.TokensUnit",
+    },
+    "summary": {
+        "ball": "keyvalise.retrieve.ball.BallSummary",
+        "box": "keyvalise.retrieve.box.BoxSummary",
+        "centroid": "keyvalise.retrieve.centroid.CentroidSummary",
+    },
+    "query": {
+        "now": "keyvalise.retrieve.now.NowQuery",
+    },
+    "group": {
+        "each": "keyvalise.retrieve.each.EachGroup",
+        "peak": "keyvalise.retrieve.each.PeakGroup",
+        "together": "keyvalise.retrieve.vote.TogetherGroup",
+        "vote": "keyvalise.retrieve.vote.VoteGroup",
+    },
+    "trigger": {
+        "always": "keyvalise.retrieve.always.AlwaysTrigger",
+    },
+    "read": {
+        "read": "keyvalise.retrieve.read.ReadReading",
+    },
+    "residual": {
+        "estimate": "keyvalise.retrieve.unread.EstimateResidual",
+        "leave": "keyvalise.retrieve.unread.LeaveResidual",
+    },
+    "place": {
+        "here": "keyvalise.retrieve.here.HerePlace",
+    },
 }
 """room → name → dotted path of the class."""
 
@@ -142,6 +174,9 @@ RECIPES = (
     "lowrank",
     "pq",
     "rq",
+    "topk",
+    "quest",
+    "retroinfer",
 )
 """Names of the modules in `keyvalise.recipes`, in the order in which they are listed."""
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keyvalise.recipe import bibliography, catalogue, text
+from keyvalise.recipe import reader as readers
 from keyvalise.recipe.stage import Fields
 from keyvalise.recipe.turned import parts_of
 from keyvalise.types.argument import assets
@@ -19,7 +20,7 @@ from keyvalise.types.argument import assets
 if TYPE_CHECKING:
     from keyvalise.recipe.object import Recipe
 
-COMMON = frozenset({"mean", "max", "uniform", "top", "drop", "random"})
+COMMON = frozenset({"mean", "max", "uniform", "top", "drop", "random", "read", *readers.DEFAULTS.values()})
 """Parts that everybody uses."""
 
 
@@ -47,7 +48,8 @@ def signatures() -> dict[str, frozenset[str]]:
     for name in catalogue.recipes():
         fields = text.parse(catalogue.recipe(name).text) if catalogue.recipe(name).text else Fields()
         parts = [part for stage in fields.stages for part in stage.parts]
-        found[name] = _ideas([*parts, *([] if fields.code is None else parts_of(fields.code))])
+        parts += [] if fields.code is None else parts_of(fields.code)
+        found[name] = _ideas([*parts, *([] if fields.reader is None else fields.reader.parts)])
     return found
 
 

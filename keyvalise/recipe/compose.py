@@ -45,6 +45,7 @@ def compose(recipe: Recipe, geometry: Geometry, gives: frozenset[str]) -> River:
             raise RecipeError(f"{recipe.code.name} needs all layers: each builds on the one below")
         recipe.code.check(geometry)
         _check_layers(recipe.code_layers, geometry)
+    _check_reader(recipe, have, geometry)
     _check_positions(recipe, have)
     if not recipe.stages and recipe.budget is not None:
         _check_code_budget(recipe, recipe.budget, geometry)
@@ -108,6 +109,29 @@ def _check_tiers(recipe: Recipe, geometry: Geometry) -> None:
             )
 
 
+def _check_reader(recipe: Recipe, have: frozenset[str], geometry: Geometry) -> None:
+    """Units are cut once, of entries that nobody judges while decoding and that are known by their head."""
+    if recipe.reader is None:
+        return
+    _check_layers(recipe.reader_layers, geometry)
+    for part in recipe.reader.parts:
+        _meet(part, have)
+        have |= part.gives
+    named = words.written(recipe.reader.unit)
+    is_joint = isinstance(recipe.code, Chained)
+    if recipe.code is not None and is_joint:
+        raise RecipeError(
+            f"{named} needs heads that are written one by one, and {recipe.code.name} writes all together"
+        )
+    judging = [stage for stage in recipe.stages if stage.decodes]
+    if judging:
+        when = next(when for when in judging[0].when if when.phase != "prompt")
+        raise RecipeError(
+            f"{named} reads few entries, and the stage '{when}' would judge all of them while decoding; "
+            "let it act at prompt"
+        )
+
+
 def _alike(recipe: Recipe, stage: Stage, geometry: Geometry) -> frozenset[str]:
     """Whether an entry costs the same in all layers of a stage, so that counts may be moved between them."""
     costs = [sizes.cost_of(recipe, stage, geometry, layer) for layer in stage.layers.of(geometry.n_layers)]
@@ -158,6 +182,10 @@ def _check_positions(recipe: Recipe, have: frozenset[str]) -> None:
     if "rope:static" not in have:
         raise UnmetNeed(
             "positions=slot needs rope:static: the model's rotary angles must not change with length"
+        )
+    if recipe.reader is not None:
+        raise UnmetNeed(
+            f"positions=slot needs all keys when it reads, and {recipe.reader.unit.name} leaves most out"
         )
     if recipe.code is not None:
         raise UnmetNeed(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keyvalise.recipe import catalogue, words
+from keyvalise.recipe import reader as readers
+from keyvalise.recipe.reader import Reader
 from keyvalise.recipe.stage import Fields, Stage
 from keyvalise.recipe.turned import Turned
 from keyvalise.types.code import Chained
@@ -69,7 +71,7 @@ class Step:
 
 @dataclass
 class Draft:
-    """Steps, code and what turns it in the making; `budget` is for a recipe without steps."""
+    """Steps, code with what turns it, and reader in the making; `budget` is for a recipe without steps."""
 
     steps: list[Step] = field(default_factory=list)
     code: Any = None
@@ -78,6 +80,8 @@ class Draft:
     budget: Budget | None = None
     name: str | None = None
     is_budgeted: bool = False
+    reader: dict[str, Any] = field(default_factory=dict)
+    reader_layers: Layers = ALL_LAYERS
 
     @property
     def written(self) -> list[Step]:
@@ -108,6 +112,9 @@ class Draft:
                 for i, part in enumerate(self.transforms):
                     if part.name == name:
                         self.transforms[i] = words.changed(part, argument, value)
+                for home, part in self.reader.items():
+                    if part.name == name:
+                        self.reader[home] = words.changed(part, argument, value)
                 for step in self.steps:
                     step.change(name, argument, value)
 
@@ -158,7 +165,19 @@ class Draft:
                 stages.append(step.stage())
         budget = None if stages else self.budget
         code_layers = ALL_LAYERS if self.code is None else self.code_layers
-        return Fields(tuple(stages), self._code(), code_layers, budget, self.name)
+        reader, layers = self._reader(), self.reader_layers if self.reader else ALL_LAYERS
+        return Fields(tuple(stages), self._code(), code_layers, budget, self.name, reader, layers)
+
+    def _reader(self) -> Reader | None:
+        if not self.reader:
+            return None
+        missing = [home for home in ("unit", "read") if home not in self.reader]
+        if missing:
+            named = ", ".join(part.name for part in self.reader.values())
+            known = ", ".join(catalogue.parts(missing[0]))
+            raise RecipeError(f"the reader {named!r} has no {missing[0]}; it needs one of {known}")
+        parts = {home: catalogue.part(name)() for home, name in readers.DEFAULTS.items()} | self.reader
+        return Reader(**parts)
 
     def _code(self) -> Any:
         if not self.transforms:

@@ -36,7 +36,8 @@ class Row:
 def rows(recipe: Recipe) -> list[Row]:
     """The parts of a recipe in river order, with every argument."""
     found = [_row(", ".join(map(str, stage.when)), part) for stage in recipe.stages for part in stage.parts]
-    return found + ([] if recipe.code is None else [_row("settle", part) for part in parts_of(recipe.code)])
+    found += [] if recipe.code is None else [_row("settle", part) for part in parts_of(recipe.code)]
+    return found + ([] if recipe.reader is None else [_row("attend", part) for part in recipe.reader.parts])
 
 
 def _row(stage: str, part: Any) -> Row:

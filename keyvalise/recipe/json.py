@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyvalise.recipe import words
+from keyvalise.recipe.reader import Reader
 from keyvalise.recipe.stage import Fields, Stage
 from keyvalise.recipe.turned import Turned, parts_of
 from keyvalise.types.code import Encode
 from keyvalise.types.errors import RecipeError
-from keyvalise.types.part import ROOMS
+from keyvalise.types.part import DECIDING, READING
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
 from keyvalise.types.when import AtPrompt, Every, When
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from keyvalise.recipe.object import Recipe
 
 T = TypeVar("T")
+
+FIELDS = {"stages", "name", "transforms", "code", "code_layers", "budget", "reader", "reader_layers"}
 
 
 def write(recipe: Recipe) -> str:
@@ -31,6 +34,9 @@ def write(recipe: Recipe) -> str:
         data |= {"transforms": turns} if turns else {}
         data["code"] = code
         data["code_layers"] = str(recipe.code_layers)
+    if recipe.reader is not None:
+        data["reader"] = [words.to_dict(part) for part in recipe.reader.parts]
+        data["reader_layers"] = str(recipe.reader_layers)
     if recipe.budget is not None:
         data["budget"] = str(recipe.budget)
     return json.dumps(data, ensure_ascii=False)
@@ -61,18 +67,32 @@ def read(data: str | Mapping[str, Any]) -> Fields:
             raise RecipeError(f"this is no JSON: {error}") from None
     if not isinstance(data, Mapping) or not isinstance(data.get("stages"), list):
         raise RecipeError("a recipe in JSON is an object with a list under 'stages'")
-    unknown = set(data) - {"stages", "name", "transforms", "code", "code_layers", "budget"}
+    unknown = set(data) - FIELDS
     if unknown:
         raise RecipeError(f"a recipe in JSON has no field {sorted(unknown)[0]!r}")
     code = _code(data.get("transforms", []), data.get("code"))
     layers = _text(Layers.parse, data.get("code_layers", ".."))
+    reader = reader_of(data["reader"]) if "reader" in data else None
     return Fields(
         tuple(_read_stage(stage) for stage in data["stages"]),
         code,
         ALL_LAYERS if code is None else layers,
         None if data.get("budget") is None else _text(Budget.parse, data["budget"]),
         None if data.get("name") is None else _text(str, data["name"]),
+        reader,
+        ALL_LAYERS if reader is None else _text(Layers.parse, data.get("reader_layers", "..")),
     )
+
+
+def reader_of(parts: Any) -> Reader:
+    """The reader whose parts `words.to_dict` described, one of every room."""
+    if not isinstance(parts, list):
+        raise RecipeError(f"a reader in JSON is a list of parts, got {parts!r}")
+    found = _in_rooms(parts, READING)
+    missing = [room for room in READING if room not in found]
+    if missing:
+        raise RecipeError(f"a reader in JSON names all its parts; {missing[0]} is missing")
+    return Reader(**found)
 
 
 def _read_stage(data: Any) -> Stage:
@@ -80,7 +100,7 @@ def _read_stage(data: Any) -> Stage:
         raise RecipeError(f"a stage in JSON is an object with lists under 'when' and 'parts', got {data!r}")
     if not data["when"]:
         raise RecipeError("a stage in JSON says at least once when it acts")
-    parts = _in_rooms(data["parts"], ROOMS[:-2])
+    parts = _in_rooms(data["parts"], DECIDING)
     missing = {"score", "allocate", "select", "act"} - parts.keys()
     if missing:
         raise RecipeError(f"a stage in JSON names all its parts; {sorted(missing)[0]} is missing")

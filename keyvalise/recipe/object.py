@@ -1,4 +1,4 @@
-"""A recipe as a value: stages, a code, and the range of layers each is for.
+"""A recipe as a value: stages, a code, a reader, and the range of layers each is for.
 
 Knows parts by their protocols only; text, JSON, bytes and checks are other files' business.
 """
@@ -14,6 +14,7 @@ import torch
 from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import cite, explain, json, tier
 from keyvalise.recipe import text as texts
+from keyvalise.recipe.reader import Reader
 from keyvalise.recipe.stage import Stage
 from keyvalise.recipe.turned import parts_of
 from keyvalise.types.argument import assets as part_assets
@@ -31,6 +32,7 @@ class Recipe:
     """What happens to keys and values; the empty recipe keeps everything as it came.
 
     stages   in the order in which they act;  code: how keepers are written, None: raw
+    reader   how few of the keepers are read, None: all
     budget   of the code, where there is no stage;  name: of the catalogue's entry it came from, if any
     """
 
@@ -39,6 +41,8 @@ class Recipe:
     code_layers: Layers = ALL_LAYERS
     budget: Budget | None = None
     name: str | None = field(default=None, compare=False)
+    reader: Reader | None = None
+    reader_layers: Layers = ALL_LAYERS
 
     @staticmethod
     def parse(text: str) -> Recipe:
@@ -122,3 +126,5 @@ class Recipe:
                 yield from parts_of(code)
         if self.code is not None:
             yield from parts_of(self.code)
+        if self.reader is not None:
+            yield from self.reader.parts

@@ -13,6 +13,7 @@ from keyvalise.ops import protect
 from keyvalise.recipe import bytes as sizes
 from keyvalise.recipe import words
 from keyvalise.recipe.object import Recipe
+from keyvalise.recipe.reader import Reader
 from keyvalise.recipe.stage import Stage, observers
 from keyvalise.types.code import Code
 from keyvalise.types.data import Env, Memory
@@ -39,6 +40,7 @@ class LayerRiver:
     budget: Budget | None
     code_layers: Layers
     costs: tuple[sizes.Cost, ...]
+    reader: Reader | None = None
 
     @property
     def has_prompt_stages(self) -> bool:
@@ -58,7 +60,7 @@ class LayerRiver:
     @property
     def has_cuts(self) -> bool:
         """Whether a memory depends on where calls are cut."""
-        return bool(self.stages) or self.code is not None
+        return bool(self.stages) or self.code is not None or self.reader is not None
 
     @property
     def is_tight(self) -> bool:
@@ -68,7 +70,8 @@ class LayerRiver:
     @cached_property
     def is_quiet(self) -> bool:
         """Whether decoding changes nothing but the tail, as long as nothing is coded."""
-        return not self.always and not self.has_decode_stages and not self.is_tight
+        is_idle = not self.always and not self.has_decode_stages and not self.is_tight
+        return is_idle and self.reader is None
 
     def tokens(
         self, stage: Stage, rows: Sequence[bool], memory: Memory, groups: Sequence[int] = ()
@@ -182,6 +185,7 @@ class River:
         stages = tuple(s for s in recipe.stages if layer in s.layers and (code is not None or not s.is_idle))
         always, in_prompt = observers(stages)
         costs = tuple(sizes.cost_of(recipe, stage, self.geometry, layer) for stage in (*stages, None))
+        positions, reader = recipe.positions, recipe.reader if layer in recipe.reader_layers else None
         return LayerRiver(
-            stages, code, always, in_prompt, recipe.positions, recipe.budget, recipe.code_layers, costs
+            stages, code, always, in_prompt, positions, recipe.budget, recipe.code_layers, costs, reader
         )

@@ -42,4 +42,27 @@ PAPERS: dict[str, Paper] = {
         2014,
         venue="CVPR",
     ),
+    "liu2024retrievalattention": Paper(
+        "Liu, Di and Chen, Meng and Lu, Baotong and Jiang, Huiqiang and Han, Zhenhua and Zhang, Qianxi "
+        "and Chen, Qi and Zhang, Chengruidong and Ding, Bailu and Zhang, Kai and Chen, Chen and Yang, Fan "
+        "and Yang, Yuqing and Qiu, Lili",
+        "{RetrievalAttention}: Accelerating Long-Context {LLM} Inference via Vector Retrieval",
+        2024,
+        "2409.10516",
+    ),
+    "chen2025retroinfer": Paper(
+        "Chen, Yaoqi and Zhang, Jinkai and Lu, Baotong and Zhang, Qianxi and Zhang, Chengruidong "
+        "and Luo, Jingjia and Liu, Di and Jiang, Huiqiang and Chen, Qi and Liu, Jing and Ding, Bailu "
+        "and Yan, Xiao and Jiang, Jiawei and Chen, Chen and Zhang, Mingxing and Yang, Yuqing and Yang, Fan "
+        "and Yang, Mao",
+        "{RetroInfer}: A Vector-Storage Approach for Scalable Long-Context {LLM} Inference",
+        2025,
+        "2505.02922",
+    ),
+    "tang2024quest": Paper(
+        "Tang, Jiaming and Zhao, Yilong and Zhu, Kan and Xiao, Guangxuan and Kasikci, Baris and Han, Song",
+        "{Quest}: Query-Aware Sparsity for Efficient Long-Context {LLM} Inference",
+        2024,
+        "2406.10774",
+    ),
 }

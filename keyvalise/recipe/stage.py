@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from keyvalise.recipe.reader import Reader
 from keyvalise.types.code import Code
 from keyvalise.types.part import Act, Allocate, Demoting, Observer, Rescore, Score, Select
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers
@@ -68,6 +69,8 @@ class Fields(NamedTuple):
     code_layers: Layers = ALL_LAYERS
     budget: Budget | None = None
     name: str | None = None
+    reader: Reader | None = None
+    reader_layers: Layers = ALL_LAYERS
 
 
 def observers(stages: tuple[Stage, ...]) -> tuple[tuple[Observer, ...], tuple[Observer, ...]]:

@@ -1,6 +1,6 @@
 """A recipe as one line, in river order.
 
-    recipe   item [; item …]                    an item is a stage, a code, or (first) the name of a recipe
+    recipe   item [; item …]          an item is a stage, a code, a reader, or (first) the name of a recipe
     stage    [when [, when …]:] part > part … [@ budget] [on layers]        or   when: same
     when     at prompt  |  every 64 [in prompt | in decode]
     part     name  |  name(value, name=value, …)
@@ -9,7 +9,8 @@
     layers   2..  |  ..8  |  2..8  |  5  |  ::3
 
 A part behind a recipe's name takes the place of the part of its room in the last stage that is written out,
-rescorers and transforms stack, `same` follows; a code may stand in a chain or behind a semicolon.
+rescorers and transforms stack, `same` follows; a code and a reader may stand in a chain or behind a
+semicolon.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from keyvalise.recipe import catalogue, words
 from keyvalise.recipe.draft import Draft, Step
+from keyvalise.recipe.reader import DEFAULTS, Reader
 from keyvalise.recipe.stage import Fields, Stage
 from keyvalise.recipe.tokens import Token, Tokens
 from keyvalise.recipe.turned import parts_of
 from keyvalise.types.errors import RecipeError, UnknownName
+from keyvalise.types.part import CODING, READING
 from keyvalise.types.quantity import ALL_LAYERS, Budget, Layers, Share
 from keyvalise.types.when import AtPrompt, Every, When
 
@@ -59,7 +62,7 @@ def _draft(tokens: Tokens) -> Draft:
 
 def _item(tokens: Tokens, draft: Draft, is_first: bool) -> Draft:
     when, start = _whens(tokens), tokens.peek
-    has_code = False
+    rooms: set[str] = set()
     if start.text == "same":
         tokens.next += 1
         if not draft.steps:
@@ -70,17 +73,18 @@ def _item(tokens: Tokens, draft: Draft, is_first: bool) -> Draft:
         steps = [draft.steps[-1]]
     elif is_first and not when and _is_recipe(start):
         draft = _named(tokens)
-        has_code = _chain(tokens, draft, draft.last, ()) if tokens.take(">") else False
+        rooms = _chain(tokens, draft, draft.last, ()) if tokens.take(">") else rooms
         steps = draft.written
     else:
         n_before = len(draft.steps)
-        has_code = _chain(tokens, draft, None, when, is_first)
-        if is_first and has_code and start.text in catalogue.recipes():
+        rooms = _chain(tokens, draft, None, when, is_first)
+        if is_first and rooms & {*CODING} and start.text in catalogue.recipes():
             draft.name = start.text
         steps = draft.steps[n_before:]
         if when and not steps:
-            tokens.fail("a code has no schedule; it stands behind a semicolon without 'when:'", start)
-    _tail(tokens, draft, steps, has_code)
+            word = "reader" if rooms & {*READING} else "code"
+            tokens.fail(f"a {word} has no schedule; it stands behind a semicolon without 'when:'", start)
+    _tail(tokens, draft, steps, rooms)
     return draft
 
 
@@ -105,8 +109,8 @@ def _named(tokens: Tokens) -> Draft:
 
 def _chain(
     tokens: Tokens, draft: Draft, step: Step | None, when: tuple[When, ...], is_first: bool = False
-) -> bool:
-    """Put a chain's parts into a step (a new one if None), a code into the draft; whether there was one."""
+) -> set[str]:
+    """Put a chain's parts into a step (a new one if None) or into the draft; the rooms that it names."""
     rooms: set[str] = set()
     while True:
         token = tokens.peek
@@ -116,6 +120,8 @@ def _chain(
         rooms.add(part.room)
         if part.room == "encode":
             draft.code = part
+        elif part.room in READING:
+            draft.reader[part.room] = part
         elif part.room == "transform":
             draft.transforms.append(part)
         else:
@@ -124,7 +130,7 @@ def _chain(
                 draft.steps.append(step)
             step.put(part)
         if not tokens.take(">"):
-            return bool(rooms & {"encode", "transform"})
+            return rooms
 
 
 def _part(tokens: Tokens, may_be_recipe: bool) -> Any:
@@ -206,7 +212,7 @@ def _phase(tokens: Tokens) -> Literal["prompt", "decode"] | None:
     return "decode"
 
 
-def _tail(tokens: Tokens, draft: Draft, steps: list[Step], has_code: bool) -> None:
+def _tail(tokens: Tokens, draft: Draft, steps: list[Step], rooms: set[str]) -> None:
     """What may stand behind a chain: a budget, then a range of layers."""
     if tokens.take("@"):
         number = tokens.pop("number", "a budget: 10%, 20% of prompt, 512MiB or 128tok")
@@ -218,14 +224,16 @@ def _tail(tokens: Tokens, draft: Draft, steps: list[Step], has_code: bool) -> No
             layers = Layers.parse(tokens.until(";"))
         for step in steps:
             step.layers = layers
-        if has_code or not steps:
+        if rooms & {*READING} or not rooms:
+            draft.reader_layers = layers
+        if rooms & {*CODING} or not (steps or rooms):
             draft.code_layers = layers
     if tokens.peek.kind != "end" and not tokens.ahead(";"):
         tokens.fail("expected '>', '@', 'on' or ';'")
 
 
 def write(recipe: Recipe) -> str:
-    """The normal form: every stage with its schedule, defaults left out, the code last."""
+    """The normal form: every stage with its schedule, defaults left out, then the code and the reader."""
     items: list[str] = []
     before: Stage | None = None
     for stage in recipe.stages:
@@ -234,7 +242,10 @@ def write(recipe: Recipe) -> str:
     if recipe.code is not None or not items:
         word = "full" if recipe.code is None else words.joined(parts_of(recipe.code))
         budget = f" @ {recipe.budget}" if recipe.budget is not None and not items else ""
-        items.append(word + budget + _on(recipe.code_layers))
+        if recipe.code is not None or recipe.reader is None:
+            items.append(word + budget + _on(recipe.code_layers))
+    if recipe.reader is not None:
+        items.append(_reader(recipe.reader) + _on(recipe.reader_layers))
     return "; ".join(items)
 
 
@@ -249,6 +260,12 @@ def _body(stage: Stage, before: Stage | None) -> str:
         word for part in stage.parts if (word := words.written(part)) not in ("uniform", "top")
     )
     return chain + ("" if stage.budget is None else f" @ {stage.budget}") + _on(stage.layers)
+
+
+def _reader(reader: Reader) -> str:
+    return " > ".join(
+        written for part in reader.parts if (written := words.written(part)) != DEFAULTS.get(part.room)
+    )
 
 
 def _on(layers: Layers) -> str:

@@ -16,7 +16,7 @@ from keyvalise.types.quantity import Share, plain
 
 Value = int | float | bool | str | Share
 
-BARE = ("n", "size", "how", "bits", "by", "into", "code")
+BARE = ("n", "size", "how", "bits", "by", "into", "code", "amount")
 """Leading arguments that read well without their name: window(32), pool(7, max), layer(mean), kivi(4)."""
 
 

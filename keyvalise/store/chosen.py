@@ -10,6 +10,7 @@ from torch import Tensor
 from keyvalise.store import flat
 from keyvalise.store.arena import Arena
 from keyvalise.store.coded import Coded
+from keyvalise.store.indexed import Indexed
 from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll
@@ -33,6 +34,7 @@ def keep(
     coded: list[Coded | Tokens | None] = []
     raw = []
     for i, segment in enumerate(roll.segments):
+        segment = segment.opened() if isinstance(segment, Indexed) else segment
         if isinstance(segment, Tokens):
             coded.append(segment.take(keeps[i]))
         elif isinstance(segment, Coded):

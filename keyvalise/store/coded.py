@@ -52,10 +52,10 @@ class Coded:
     frozen: ClassVar[bool] = False
 
     @staticmethod
-    def of(codec: Encode, env: Env, run: flat.Flat, before: Coded | None = None) -> Coded:
+    def of(codec: Encode, env: Env, run: flat.Flat, *before: Coded) -> Coded:
         """Encode a run whose counts are multiples of the codec's group.
 
-        before   the entries coded already, whose homes' parameters stay as they are
+        before   all entries coded already, whose homes' parameters stay as they are; the latest know them all
         """
         where = homes(run.counts, run.shape, run.keys.device)
         keys = run.keys
@@ -66,10 +66,11 @@ class Coded:
         home: dict[str, Tensor] = {}
         if isinstance(codec, Fitted):
             home = codec.fit(env, keys, run.values, where, len(run.counts))
-        if before is not None and home:
-            is_new = torch.tensor(before.counts, device=keys.device) == 0
+        if before and home:
+            is_new = torch.tensor([one.counts for one in before], device=keys.device).sum(0) == 0
+            known = before[-1].codes.home
             home = {
-                name: torch.where(is_new.view(-1, *[1] * (new.ndim - 1)), new, before.codes.home[name])
+                name: torch.where(is_new.view(-1, *[1] * (new.ndim - 1)), new, known[name])
                 for name, new in home.items()
             }
         codes = codec.encode(env, keys, run.values, where, home)

@@ -90,7 +90,7 @@ def demote(memory: Memory, roll: Roll, lost: Tensor, env: Env, tier: Tier) -> Me
         keys = keys.float() * balance.float().flatten(0, 1)[homes]
     logw = None if entries.logw is None else entries.logw[lost]
     run = flat.Flat(shape, counts, keys, entries.values()[lost], entries.ordinals[lost], logw, {})
-    held = Coded.of(tier.code, env, run, None if before is None else before.held)
+    held = Coded.of(tier.code, env, run, *([] if before is None else [before.held]))
     if before is not None:
         held = joined([before.held, held])
     return replace(memory, segments=(Demoted(held, balance, act), *others))

@@ -1,11 +1,12 @@
 """One layer's memory as a list of segments: how entries enter, how they are read, judged, kept and coded.
 
-Order of the segments: frozen ones, then coded, then raw kept, then the tail; ordinals ascend along it in
-every head.
+Order of the segments: frozen ones, those in units, coded, raw kept, then the tail; ordinals ascend along it
+in every head.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -18,6 +19,7 @@ from keyvalise.store import flat, tokens
 from keyvalise.store.chosen import keep, packed
 from keyvalise.store.coded import Coded
 from keyvalise.store.demoted import Demoted
+from keyvalise.store.indexed import Indexed
 from keyvalise.store.joining import joined
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll, writable
@@ -143,7 +145,7 @@ def settle(memory: Memory, codec: Code, env: Env, todo: Todo) -> Memory:
 
     Entries leave in whole groups of the codec, and in runs of CODING_RUN in rows where nothing hurries.
     """
-    raw = [segment for segment in writable(memory) if not isinstance(segment, Coded | Tokens)]
+    raw = [segment for segment in writable(memory) if not isinstance(segment, Coded | Tokens | Indexed)]
     if not raw:
         return memory
     counts = torch.stack([segment.lengths for segment in raw]).sum(0)
@@ -162,9 +164,9 @@ def settle(memory: Memory, codec: Code, env: Env, todo: Todo) -> Memory:
     for mine, segment in zip(roll.split(old, False), roll.segments, strict=True):
         runs[True].append(segment.flat(mine))  # type: ignore[attr-defined]
         runs[False].append(segment.flat(segment.entries().live & ~mine))  # type: ignore[attr-defined]
-    frozen = [segment for segment in memory.segments if segment.frozen]
+    others = [segment for segment in memory.segments if segment.frozen or isinstance(segment, Indexed)]
     code = _written(memory, flat.join(runs[True]), codec, env, todo)
-    return replace(memory, segments=(*frozen, code, packed(flat.join(runs[False]), memory.clock)))
+    return replace(memory, segments=(*others, code, packed(flat.join(runs[False]), memory.clock)))
 
 
 def _written(memory: Memory, run: flat.Flat, codec: Code, env: Env, todo: Todo) -> Coded | Tokens:
@@ -174,7 +176,8 @@ def _written(memory: Memory, run: flat.Flat, codec: Code, env: Env, todo: Todo) 
         done = [segment for segment in memory.segments if isinstance(segment, Tokens)]
         return tokens.joined([*done, Tokens.of(codec, env, run, todo.stretch, todo.scratch)])
     coded = [segment for segment in memory.segments if isinstance(segment, Coded)]
-    return joined([*coded, Coded.of(cast(Encode, codec), env, run, *coded[-1:])])
+    read = [segment.coded for segment in memory.segments if isinstance(segment, Indexed)]
+    return joined([*coded, Coded.of(cast(Encode, codec), env, run, *itertools.chain(*read), *coded)])
 
 
 def head_counts(memory: Memory) -> list[int]:
@@ -216,6 +219,7 @@ def positions(memory: Memory) -> list[list[list[int]]]:
 def live_groups(memory: Memory) -> list[int]:
     """Groups of entries that share parameters in every row, per head, rounded up."""
     coded = [segment for segment in memory.segments if isinstance(segment, Coded)]
+    coded += [one for segment in memory.segments if isinstance(segment, Indexed) for one in segment.coded]
     if not coded:
         return [0] * len(memory.clock)
     rows = [sum(counts) for counts in zip(*(segment.groups_in_rows() for segment in coded), strict=True)]

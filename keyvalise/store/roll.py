@@ -57,14 +57,15 @@ def with_columns(memory: Memory, roll: Roll, columns: Mapping[str, Tensor]) -> t
     """The memory and its roll with exactly these columns [B, H, T]."""
     if not columns and not roll.entries.columns:
         return memory, roll
-    parts = {name: roll.split(column) for name, column in columns.items()}
+    parts, before = {name: roll.split(column) for name, column in columns.items()}, roll.segments
     segments = tuple(
         segment.with_columns({name: split[i] for name, split in parts.items()})
         for i, segment in enumerate(roll.segments)
     )
     roll = replace(roll, segments=segments, entries=replace(roll.entries, columns=dict(columns)))
-    frozen = tuple(segment for segment in memory.segments if segment.frozen)
-    return replace(memory, segments=(*frozen, *segments)), roll
+    changed = dict(zip(map(id, before), segments, strict=True))
+    everyone = tuple(changed.get(id(segment), segment) for segment in memory.segments)
+    return replace(memory, segments=everyone), roll
 
 
 def only(memory: Memory, roll: Roll, observers: Sequence[Observer]) -> Memory:

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from keyvalise.store.arena import Arena
+from keyvalise.store.block import Block
 from keyvalise.store.coded import Coded
 from keyvalise.store.demoted import Demoted
+from keyvalise.store.indexed import Indexed
 from keyvalise.store.null import Null
 from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
@@ -91,6 +93,8 @@ KINDS: dict[str, Kind] = {
     "coded": Kind(Coded),
     "demoted": Kind(Demoted),
     "tokens": Kind(Tokens),
+    "indexed": Kind(Indexed),
+    "block": Kind(Block),
     "sketch": Kind(Sketched),
     "null": Kind(Null),
     "arena": Kind(Arena),

@@ -89,7 +89,7 @@ class Queries:
     """The queries of one piece, [B, Hq, S, D] as the host gave them, and what turns them.
 
     is_prompt    the piece belongs to a prompt; readers may then read everything
-    scratch      what the layer below has left in this call
+    scratch      what the layer below has left in this call;  stats: what is remembered of earlier queries
     slot_shift   per row, how far a newest token's slot lies from its ordinal, where keys are read by slot
     """
 
@@ -100,6 +100,7 @@ class Queries:
     is_prompt: bool = False
     slot_shift: tuple[int, ...] | None = None
     scratch: Scratch | None = None
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def scale(self) -> float:

@@ -1,8 +1,9 @@
 """What every part is: a frozen dataclass of arguments that says what it needs, gives and takes away.
 
-Rooms    observe, score, rescore, allocate, select, act, transform, encode: one protocol each; the composer
-         walks them in river order. A part never opens files, draws from a generator, or keeps state.
-Layers   Parts of one recipe that act on other floors (retrieve, share, steer) follow the same shape.
+Rooms    observe, score, rescore, allocate, select, act, transform, encode, and those of reading
+         (`types.retrieve`): one protocol each; the composer walks them in river order. A part never opens
+         files, draws from a generator, or keeps state.
+Layers   Parts of one recipe that act on other floors (share, steer) follow the same shape.
 """
 
 from __future__ import annotations
@@ -16,8 +17,27 @@ from keyvalise.types.data import Choice, Entries, Env, Piece, Scores, Sketch
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.quantity import Amount
 
-Room = Literal["score", "rescore", "allocate", "select", "act", "transform", "encode"]
-ROOMS: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act", "transform", "encode")
+Room = Literal[
+    "score",
+    "rescore",
+    "allocate",
+    "select",
+    "act",
+    "transform",
+    "encode",
+    "unit",
+    "summary",
+    "query",
+    "group",
+    "trigger",
+    "read",
+    "residual",
+    "place",
+]
+DECIDING: tuple[Room, ...] = ("score", "rescore", "allocate", "select", "act")
+CODING: tuple[Room, ...] = ("transform", "encode")
+READING: tuple[Room, ...] = ("unit", "summary", "query", "group", "trigger", "read", "residual", "place")
+ROOMS: tuple[Room, ...] = (*DECIDING, *CODING, *READING)
 
 HOST_GIVES = frozenset({"keys", "values", "queries:piece", "lse", "out", "layers"})
 """Needs that any host with an attention function of our own satisfies."""
@@ -37,6 +57,8 @@ VOCABULARY = (
         "layers:alike",  # an entry costs the same in all layers of the stage
         "sets:layer",  # one kept set for all heads of a layer
         "sets:model",  # one kept set for all heads of all layers
+        "units:mean",  # mean keys of units
+        "units:alike",  # units that are the same in all heads of a layer
         "weight:o_proj",
         "weight:unembed",
         "weight:embed",

@@ -31,6 +31,9 @@ OWN: dict[str, dict[str, int]] = {
     "razor": {"sinks": 2},
     "balancekv": {"sinks": 3, "recent": 5},
     "elastic": {"slot": -7},
+    "topk": {"read": 9, "sinks": 1, "recent": 3, "block": 5},
+    "quest": {"read": 9, "page": 4, "block": 4},
+    "retroinfer": {"read": 9, "cluster": 3, "segment": 13, "estimate": 9, "recent": 3, "block": 5},
 }
 """The same for one recipe: vatp's twenty sinks would fill what is kept of such a text, and the queries that
 caote holds while decoding the smallest budget of a short row; duo and balancekv protect more than such a
@@ -62,6 +65,10 @@ VARIANTS = {
     "demoted_centred": "at prompt, every 5: mass > demote('center > int4', recent=4) @ 30tok",
     "streaming_aquakv": "streaming(sinks=2) > aquakv(residual=8) @ 30%",
     "joint_on_layers": "at prompt: mass > water > drop(recent=3) @ 30% on ..2",
+    "snapkv_clusters_int8": "snapkv(window=7) > int8(residual=4, group=8) > clusters(3, segment=13) > each "
+    "> read(9, sinks=1, recent=3, block=8) > estimate(30%) @ 40%",
+    "kivi_pages": "kivi(8, group=8, residual=8); "
+    "pages(3) > ball > peak > read(9, sinks=1, recent=0, block=8) on 1..",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
 }
 """Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, merges into codes,
@@ -94,6 +101,11 @@ class Case:
     def bound(self) -> str:
         """The tolerance of its logits."""
         return "logits_coded" if self.codes else "logits_fp32"
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads few of its entries."""
+        return self.recipe.reader is not None
 
     @property
     def drops(self) -> bool:
@@ -162,7 +174,11 @@ class Case:
         """Whether it drops, keepers stay what they were, and losers leave nothing behind."""
         acts = [stage.act for stage in self.recipe.stages]
         shape = Geometry(1, 4, 2, 8, 8, torch.float32, 1.0)
-        return self.drops and not any(act.changes_keepers or act.cost(shape, 2, 1) for act in acts)
+        return (
+            self.drops
+            and not self.reads
+            and not any(act.changes_keepers or act.cost(shape, 2, 1) for act in acts)
+        )
 
     @property
     def ranks(self) -> bool:

@@ -60,6 +60,7 @@ from tests.support.misuses import (
 from tests.support.models import tiny
 from tests.support.refused_exchange import ROWS as EXCHANGE
 from tests.support.refused_files import ROWS as FILES
+from tests.support.refused_readers import ROWS as READERS
 from tests.support.refused_stores import ROWS as STORES
 from tests.support.refused_streams import ROWS as STREAMS
 
@@ -244,5 +245,5 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
 }
 """error → (what raises it, a piece of what it says)."""
 
-for _kind, _rows in chain.from_iterable(rows.items() for rows in (FILES, EXCHANGE, STORES, STREAMS)):
+for _kind, _rows in chain.from_iterable(rows.items() for rows in (FILES, EXCHANGE, READERS, STORES, STREAMS)):
     ROWS[_kind] = [*ROWS.get(_kind, []), *_rows]

@@ -21,9 +21,7 @@ PACKAGE = "keyvalise"
 FLOORS = {
     "types": 0,
     "ops": 1,
-    **dict.fromkeys(
-        ("observe", "score", "rescore", "allocate", "select", "act", "transform", "encode", "store"), 2
-    ),
+    **dict.fromkeys("observe score rescore allocate select act transform encode retrieve store".split(), 2),
     **dict.fromkeys(("recipe", "recipes", "flow", "decide", "confluence"), 3),
     **dict.fromkeys(("host", "reference"), 4),
     **dict.fromkeys(("inspect", "train", "bench"), 5),

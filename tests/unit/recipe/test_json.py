@@ -35,7 +35,7 @@ def test_the_name_comes_back() -> None:
         (lambda d: "{", RecipeError, "this is no JSON"),
         (lambda d: [], RecipeError, "an object with a list under 'stages'"),
         (lambda d: d | {"stages": 3}, RecipeError, "an object with a list under 'stages'"),
-        (lambda d: d | {"reader": {}}, RecipeError, "no field 'reader'"),
+        (lambda d: d | {"readers": {}}, RecipeError, "no field 'readers'"),
         (lambda d: d | {"code": {"part": "int5"}}, UnknownName, "unknown part 'int5'"),
         (lambda d: d | {"code": {"part": "drop"}}, RecipeError, "the part drop has no place here"),
         (lambda d: d | {"code": {"part": "int4", "bits": 2}}, UnknownName, "unknown argument of int4 'bits'"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from keyvalise.recipe.reader import Reader
 from keyvalise.store import state
 from keyvalise.store.arena import Arena
 from keyvalise.store.coded import Coded
@@ -22,10 +23,12 @@ from keyvalise.types.errors import CacheFileError, Damaged, FutureVersion
 from keyvalise.types.geometry import Geometry, Rope
 from keyvalise.types.scratch import Scratch
 from keyvalise.types.segment import Segment
-from tests.support import segments
+from tests.support import reading, segments
 from tests.support.segments import Runs
 
 SHAPE = Geometry(3, 8, 4, 6, 5, torch.float32, 0.4, 30.0)
+READS = "clusters(2) > read(3, sinks=1) > estimate(2)"
+READER = reading.reader(READS)
 COUNTS = [[3, 0, 7, 2], [1, 1, 0, 4]]
 EVEN = [[5] * 4] * 2
 
@@ -50,10 +53,14 @@ class Owner:
     def write(self, value: Any) -> Any:
         if isinstance(value, Env | segments.PlainEncode | Chain):
             return type(value).__name__
+        if isinstance(value, Reader):
+            return "Reader"
         raise TypeError(type(value))
 
     def read(self, data: Any) -> Any:
-        return {"Env": self.env, "PlainEncode": segments.PlainEncode(), "Chain": Chain()}[data]
+        return {"Env": self.env, "PlainEncode": segments.PlainEncode(), "Chain": Chain(), "Reader": READER}[
+            data
+        ]
 
 
 def around(value: Any) -> Any:
@@ -97,6 +104,8 @@ def kinds() -> dict[str, Segment]:
     tail = Runs.random(SHAPE, EVEN, weighs=True).segment("tail", 2)
     assert isinstance(coded, Coded) and isinstance(tail, Tail) and tail.logw is not None
     even = Runs.random(SHAPE, EVEN).flat()
+    units = reading.indexed(Runs.random(SHAPE, COUNTS), READS, cuts=(3,))
+    units = units.attend(segments.queries(SHAPE, 2, 1))[1]
     tail = replace(tail, logw=tail.logw.clone(memory_format=torch.contiguous_format))
     found = {
         "tail": tail,
@@ -106,6 +115,7 @@ def kinds() -> dict[str, Segment]:
         "demoted": Demoted(coded, torch.rand(2, 4, 6).half(), "demote"),
         "tokens": Tokens.of(Chain(), Env(0, SHAPE), even, Stretch.whole(5, (0, 0)), Scratch()),
         "null": segments.null(SHAPE),
+        "indexed": replace(units, columns={"mass": torch.rand(2, 4, 7)}),
     }
     assert found.keys() == {kind.type.kind for kind in state.KINDS.values() if hasattr(kind.type, "kind")}
     return found

@@ -1,0 +1,52 @@
+"""k-means by direction, for many sets of vectors at once; no draws, so that equal sets are cut alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**20
+"""Similarities that are held at once."""
+
+
+def cut(x: Tensor, n: int, *, passes: int = 10) -> Tensor:
+    """int64 [P, T]: the cluster, of n, of every vector; x is taken relative to its mean.
+
+    Begins with vectors at even distances; every pass gives each vector to the centre with the largest inner
+    product and moves the centres to the directions of their means, the last pass to the means themselves. A
+    centre that nobody chose stays where it was.
+
+    Shapes   x [P, T, D], T ≥ n
+    Cost     passes·P·T·n·D time
+    """
+    x = x.float()
+    x = x - x.mean(1, keepdim=True)
+    first = torch.arange(n, device=x.device) * x.shape[1] // n
+    centres = _directions(x[:, first])
+    own = nearest(x, centres)
+    for i in range(1, passes):
+        moved, sizes = _means(x, own, n)
+        moved = torch.where(sizes[..., None] > 0, moved, centres)
+        centres = moved if i == passes - 1 else _directions(moved)
+        own = nearest(x, centres)
+    return own
+
+
+def nearest(x: Tensor, centres: Tensor) -> Tensor:
+    """int64 [P, T]: the centre [P, n, D] with the largest inner product; of equal ones the first."""
+    own = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
+    step = max(1, BLOCK // max(1, centres.shape[0] * centres.shape[1]))
+    for begin in range(0, x.shape[1], step):
+        own[:, begin : begin + step] = torch.bmm(x[:, begin : begin + step], centres.mT).max(-1).indices
+    return own
+
+
+def _means(x: Tensor, own: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    sizes = x.new_zeros(x.shape[0], n).scatter_add_(-1, own, torch.ones_like(own, dtype=x.dtype))
+    total = x.new_zeros(x.shape[0], n, x.shape[-1])
+    total.scatter_add_(1, own[..., None].expand_as(x), x)
+    return total / sizes.clamp(min=1)[..., None], sizes
+
+
+def _directions(centres: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(centres, dim=-1)

@@ -1,0 +1,136 @@
+"""How a layer's memory is read: units, what stands for them, who chooses, what becomes of the rest.
+
+Knows parts by their protocols only; any of them composes with any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from keyvalise.ops import attend, units
+from keyvalise.types.data import Entries, Env, Partial, Queries
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import Observer
+from keyvalise.types.quantity import Share
+from keyvalise.types.retrieve import (
+    Asking,
+    Cut,
+    Grouping,
+    Memo,
+    Place,
+    Reading,
+    Reads,
+    Residual,
+    Summary,
+    Table,
+    Trigger,
+    Unit,
+)
+
+DEFAULTS = {
+    "summary": "centroid",
+    "query": "now",
+    "group": "vote",
+    "trigger": "always",
+    "residual": "leave",
+    "place": "here",
+}
+"""What a reader does in rooms that it does not name."""
+
+EDGE_BYTES = 4
+"""Where a unit ends."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One part of every room of reading; a `types.retrieve.Retrieve`."""
+
+    unit: Unit
+    summary: Summary
+    query: Asking
+    group: Grouping
+    trigger: Trigger
+    read: Reading
+    residual: Residual
+    place: Place
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """All parts in river order."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """What its parts want remembered."""
+        return (*self.unit.observers, *self.query.observers, *self.trigger.observers)
+
+    @property
+    def sinks(self) -> int:
+        return self.read.sinks
+
+    @property
+    def recent(self) -> int:
+        return self.read.recent
+
+    @property
+    def block(self) -> int:
+        return self.read.block
+
+    def bytes_per_entry(self, geometry: Geometry) -> float:
+        """Bytes that an entry in units costs beside itself, where units have their usual length."""
+        per_unit = self.summary.unit_bytes(geometry) + self.residual.unit_bytes(geometry) + EDGE_BYTES
+        return per_unit / self.unit.length + (0 if self.unit.keeps_order else 4)
+
+    def cut(self, env: Env, entries: Entries) -> Tensor:
+        return self.unit.cut(env, entries)
+
+    def summaries(self, env: Env, cut: Cut) -> dict[str, Tensor]:
+        return self.summary.build(env, cut) | self.residual.build(env, cut)
+
+    def search(self, env: Env, tables: Sequence[Table], queries: Queries, memo: Memo) -> tuple[Reads, Memo]:
+        due = self.trigger.due(env, queries)
+        known = memo.get("exact")
+        if known is not None and not bool(due.any()):
+            return _reads(memo), memo
+        asked = self.query.query(env, queries)
+        logits = torch.cat([self.summary.score(env, table.summaries, asked) for table in tables], -1)
+        sizes = torch.cat([table.sizes for table in tables], -1)
+        ranking = self.group.ranking(env, logits, sizes)
+        sizes = units.of_heads(sizes, ranking.shape[1])
+        amounts = [_amount(part.amount, sizes) for part in (self.read, self.residual) if part.amount]
+        found = dict(zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False))
+        if known is not None:
+            found = {name: _kept(memo[name], new, due) for name, new in found.items()}
+        return _reads(found), found
+
+    def guess(self, env: Env, tables: Sequence[Table], chosen: Tensor, queries: Queries) -> Partial:
+        answers, first = [], 0
+        for table in tables:
+            n = table.sizes.shape[-1]
+            own = torch.where((chosen >= first) & (chosen < first + n), chosen - first, -1)
+            answers.append(self.residual.answer(env, table.summaries, own, queries))
+            first += n
+        return Partial(*attend.merge_all([(answer.out, answer.lse) for answer in answers]))
+
+
+def _reads(found: Memo) -> Reads:
+    return Reads(found["exact"], found.get("estimate"))
+
+
+def _amount(amount: int | Share, sizes: Tensor) -> Tensor:
+    """int64 [B, A]: entries that every choice may read, `sizes` [B, A, U] in all units."""
+    if isinstance(amount, Share):
+        return (sizes.sum(-1).double() * amount.percent / 100 + 1e-9).long()
+    return torch.full(sizes.shape[:2], amount, dtype=torch.long, device=sizes.device)
+
+
+def _kept(old: Tensor, new: Tensor, due: Tensor) -> Tensor:
+    """The old choice in rows that are not due; both [B, A, n], with −1 behind the shorter."""
+    width = max(old.shape[-1], new.shape[-1])
+    old, new = (torch.nn.functional.pad(x, (0, width - x.shape[-1]), value=-1) for x in (old, new))
+    return torch.where(due[:, None, None], new, old)

@@ -1,0 +1,135 @@
+"""Entries of which a query reads few: units in blocks, and what is remembered about reading them.
+
+Knows how to read by a protocol (`types.retrieve.Retrieve`), entries as raw or coded runs. A call of several
+queries reads everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from keyvalise.ops import attend
+from keyvalise.store import runs
+from keyvalise.store.block import Block
+from keyvalise.store.coded import Coded
+from keyvalise.store.runs import Run
+from keyvalise.types.data import Entries, Env, Partial, Queries
+from keyvalise.types.retrieve import Memo, Reads, Retrieve
+from keyvalise.types.segment import Named
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Blocks in the order in which they came.
+
+    first    the first tokens, which are in no unit, or None
+    columns  [B, H, T] as the compact entries have them
+    """
+
+    retrieve: Retrieve
+    env: Env
+    first: Run | None = None
+    blocks: tuple[Block, ...] = ()
+    memo: Memo = field(default_factory=dict)
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "indexed"
+    frozen: ClassVar[bool] = False
+
+    @property
+    def runs(self) -> list[Run]:
+        """All entries, as they lie."""
+        return [*([] if self.first is None else [self.first]), *(block.held for block in self.blocks)]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.runs[0].shape
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        return tuple(sum(own) for own in zip(*(run.counts for run in self.runs), strict=True))
+
+    @property
+    def coded(self) -> list[Coded]:
+        """The runs in code."""
+        return [run for run in self.runs if isinstance(run, Coded)]
+
+    @property
+    def lengths(self) -> Tensor:
+        device = self.blocks[0].ends.device
+        return torch.tensor(self.counts, dtype=torch.int32, device=device).view(self.shape)
+
+    def grown(self, run: Run) -> Indexed:
+        """With later entries, all but the first tokens as another block.
+
+        Blocks are joined so that each is larger than the next: a thousand of them copy an entry ten times.
+        """
+        entries = run.entries()
+        is_first = entries.live & (entries.ordinals < self.retrieve.sinks)
+        first = self.first
+        if bool(is_first.any()):
+            own = runs.taken(run, is_first)
+            first = own if first is None else runs.together([first, own])
+            run = runs.taken(run, entries.live & ~is_first)
+        blocks = [*self.blocks, Block.of(run, self.retrieve, self.env)]
+        while len(blocks) > 1 and blocks[-2].longest <= 2 * blocks[-1].longest:
+            blocks[-2:] = [blocks[-2].join(blocks[-1])]
+        return replace(self, first=first, blocks=tuple(blocks), columns={})
+
+    def search(self, queries: Queries) -> tuple[Reads, Memo]:
+        """Which units these queries read."""
+        return self.retrieve.search(self.env, [block.table for block in self.blocks], queries, self.memo)
+
+    def attend(self, queries: Queries) -> tuple[Partial, Indexed]:
+        if queries.is_prompt or queries.q.shape[2] > 1:
+            return _merged([run.attend(queries)[0] for run in self.runs]), self
+        reads, memo = self.search(queries)
+        answers, first = [] if self.first is None else [self.first.attend(queries)[0]], 0
+        for block in self.blocks:
+            n = block.ends.shape[-1]
+            own = torch.where((reads.exact >= first) & (reads.exact < first + n), reads.exact - first, -1)
+            answers.append(block.read(queries, own))
+            first += n
+        if reads.estimate is not None:
+            tables = [block.table for block in self.blocks]
+            answers.append(self.retrieve.guess(self.env, tables, reads.estimate, queries))
+        return _merged(answers), self if memo is self.memo else replace(self, memo=memo)
+
+    def opened(self) -> Run:
+        """All entries without units, ascending by ordinal in every head."""
+        return runs.together([runs.sorted_by_ordinal(run) for run in self.runs])
+
+    def entries(self) -> Entries:
+        return replace(self.opened().entries(), columns=dict(self.columns))
+
+    def with_columns(self, columns: Mapping[str, Tensor]) -> Indexed:
+        return replace(self, columns=dict(columns))
+
+    def rows(self, index: Tensor) -> Indexed:
+        return replace(
+            self,
+            first=None if self.first is None else self.first.rows(index),
+            blocks=tuple(block.rows(index) for block in self.blocks),
+            memo={name: tensor[index] for name, tensor in self.memo.items()},
+            columns={name: column[index] for name, column in self.columns.items()},
+        )
+
+    def tensors(self) -> Iterable[Named]:
+        if self.first is not None:
+            yield from self.first.tensors()
+        for block in self.blocks:
+            yield from block.tensors()
+        for tensor in self.memo.values():
+            yield "index", tensor.device.type, tensor
+        for column in self.columns.values():
+            yield "columns", column.device.type, column
+
+
+def _merged(answers: list[Partial]) -> Partial:
+    return Partial(*attend.merge_all([(answer.out, answer.lse) for answer in answers]))
