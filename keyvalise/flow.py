@@ -92,9 +92,11 @@ def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memo
         ends = zip(memory.clock, call.spans, strict=True)
         memory = replace(memory, prompt=tuple(max(seen, span.total) for seen, span in ends))
     observers = bed.river.always + (bed.river.in_prompt if piece.is_prompt else ())
+    bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
     if observers or cut.due:
-        bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
-        memory, roll = observe(memory, piece, observers, bed.env)
+        # While decoding, nobody asks what lies in units.
+        roll = Roll.of(memory if cut.due or piece.is_prompt else layer.loose(memory))
+        memory, roll = observe(memory, roll, piece, observers, bed.env)
         for i, (stage, rows) in enumerate(cut.due):
             # A layer that holds nothing has nothing to decide.
             if stage.scope == "layer" and layer.longest(memory):
@@ -111,9 +113,10 @@ def _is_over(piece: Piece, call: Call) -> bool:
     return all(span.prompt_end is None or seen >= span.prompt_end for seen, span in ends)
 
 
-def observe(memory: Memory, piece: Piece, observers: tuple[Observer, ...], env: Env) -> tuple[Memory, Roll]:
-    """Let every observer see the piece; columns go onto the entries, statistics into the memory."""
-    roll = Roll.of(memory)
+def observe(
+    memory: Memory, roll: Roll, piece: Piece, observers: tuple[Observer, ...], env: Env
+) -> tuple[Memory, Roll]:
+    """Let every observer see the piece; columns go onto the roll's entries, statistics into the memory."""
     stats: dict[str, Tensor] = dict(memory.stats)
     columns: dict[str, Tensor] = {}
     for observer in observers:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import array
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from keyvalise.ops.fast import choose, decode
+from keyvalise.ops.fast.gpu import decode as device
+from keyvalise.ops.fast.gpu import legible
 from keyvalise.types.code import Integers
 
 BLOCK_BYTES = 64 * 2**20
@@ -36,9 +39,12 @@ def dense(
     """
     if k.shape[2] == 0:
         return empty(q, v.shape[-1])
-    if _is_fast("dense", q, k, v, k.shape[1]) and (bias is None or bias.shape[2] == 1):
+    if bias is None or bias.shape[2] == 1:
         logw = None if bias is None else bias[:, :, 0]
-        return decode.dense(q, k, v, logw=logw, scale=scale, softcap=softcap)
+        if q.device.type == "cuda" and device.available(k, v):
+            return device.dense(q, k, v, logw=logw, scale=scale, softcap=softcap)
+        if _is_fast("dense", q, k, v, k.shape[1]):
+            return decode.dense(q, k, v, logw=logw, scale=scale, softcap=softcap)
     if softcap is not None or q.device.type != "cpu" or k.shape[-1] != v.shape[-1]:
         return _blockwise(q, k, v, scale=scale, softcap=softcap, bias=bias)
     if k.dtype is torch.float16 or k.dtype != q.dtype:
@@ -116,6 +122,8 @@ def ragged(
         shape = (n_rows, n_heads, length, -1)
         bias = None if logw is None else logw.view(n_rows, n_heads, 1, length)
         return dense(q, k.view(shape), v.view(shape), scale=scale, softcap=softcap, bias=bias)
+    if q.device.type == "cuda" and device.available(k, v):
+        return device.ragged(q, k, v, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
     if _is_fast("ragged", q, k, v, n_heads):
         return decode.ragged(q, k, v, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
     group = n_query // n_heads
@@ -149,6 +157,9 @@ def integers(
 ) -> tuple[Tensor, Tensor] | None:
     """`ragged` over entries that are read as they are written; None where they must be spelled out first."""
     n_entries, n_heads = bounds[-1], (len(bounds) - 1) // q.shape[0]
+    told: dict[str, Any] = {"logw": logw, "scale": scale, "softcap": softcap}
+    if n_entries and q.device.type == "cuda" and device.spells(keys, values):
+        return device.integers(q, keys, values, offsets=_offsets(bounds), **told)
     if q.device.type != "cpu" or n_entries == 0:
         return None
     per_head = q.shape[1] * q.shape[2] // n_heads
@@ -156,7 +167,12 @@ def integers(
         return None
     if not decode.spells(keys, values):
         return None
-    return decode.integers(q, keys, values, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
+    return decode.integers(q, keys, values, offsets=_offsets(bounds), **told)
+
+
+def reads_integers(place: torch.device) -> bool:
+    """Whether `integers` may answer there, which tells whether queries are worth preparing for it."""
+    return place.type == "cpu" or (place.type == "cuda" and legible.is_installed())
 
 
 def _offsets(bounds: Sequence[int]) -> Tensor:

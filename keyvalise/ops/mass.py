@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from keyvalise.ops.fast.gpu import mass as device
 from keyvalise.types.data import Entries, Piece
 from keyvalise.types.geometry import Geometry
 
@@ -46,6 +47,8 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
     Formula  Σ_s mean_g exp(scale·q_gs·k_t + logw_t − lse_gs) over the real queries s that see t
     Cost     Hq·S·T·D time (half of it where S = T); blocks of logits of at most BLOCK_BYTES, but of one query
     """
+    if piece.q.device.type == "cuda" and device.available(piece.q, entries):
+        return device.column_sums(geometry, piece, entries)
     if piece.q.shape[2] == 1 and piece.stretch.is_plain:
         return _newest(geometry, piece, entries)
     keys, ordinals = clean_keys(entries), piece.stretch.ordinals(piece.q.device)
@@ -95,6 +98,8 @@ def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entrie
     Formula  mean_s softmax_t(scale·q_s·k_t + logw_t); queries that see nothing are left out of the mean
     Cost     Hq·n·T·D time; Hq·n·T floats, in blocks of heads of at most WINDOW_BYTES
     """
+    if q.device.type == "cuda" and device.available(q, entries):
+        return device.window_mass(geometry, q, ordinals, entries)
     keys, mask = clean_keys(entries), visible(entries.ordinals, entries.live, ordinals)
     group = q.shape[1] // keys.shape[1]
     step = max(1, WINDOW_BYTES // max(1, 4 * q.shape[0] * group * mask.shape[2] * mask.shape[3]))

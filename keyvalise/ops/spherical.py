@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 BLOCK = 2**20
 """Similarities that are held at once."""
+
+
+def of_heads(
+    keys: Tensor, lengths: Tensor, per_cluster: int, segment: int = 8192, passes: int = 10
+) -> Tensor:
+    """int64 [B, H, T]: the cluster of each of a head's first `lengths` [B, H] keys, 0 behind them.
+
+    Heads are cut in stretches of about `segment` keys, each into clusters of `per_cluster` on average.
+    """
+    found = torch.zeros(keys.shape[:3], dtype=torch.long, device=keys.device)
+    for n in torch.unique(lengths[lengths > 0]).tolist():
+        row, head = (lengths == n).nonzero(as_tuple=True)
+        found[row, head, :n] = _stretches(keys[row, head, :n], per_cluster, segment, passes)
+    return found
+
+
+def _stretches(keys: Tensor, per_cluster: int, segment: int, passes: int) -> Tensor:
+    n = keys.shape[1]
+    n_stretches = max(1, round(n / segment))
+    found, first = [], 0
+    for begin, end in itertools.pairwise(n * i // n_stretches for i in range(n_stretches + 1)):
+        n_clusters = -(-(end - begin) // per_cluster)
+        found.append(cut(keys[:, begin:end], n_clusters, passes=passes) + first)
+        first += n_clusters
+    return torch.cat(found, 1)
 
 
 def cut(x: Tensor, n: int, *, passes: int = 10) -> Tensor:

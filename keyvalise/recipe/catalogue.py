@@ -92,6 +92,8 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "unit": {
         "clusters": "keyvalise.retrieve.clusters.ClustersUnit",
         "pages": "keyvalise.retrieve.pages.PagesUnit",
+        "sentences": "keyvalise.retrieve.sentences.SentencesUnit",
+        "stretches": "keyvalise.retrieve.drift.StretchesUnit",
         "tokens": "keyvalise.retrieve.tokens.TokensUnit",
     },
     "summary": {
@@ -101,6 +103,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     },
     "query": {
         "now": "keyvalise.retrieve.now.NowQuery",
+        "sofar": "keyvalise.retrieve.sentences.SofarQuery",
     },
     "group": {
         "each": "keyvalise.retrieve.each.EachGroup",
@@ -110,6 +113,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     },
     "trigger": {
         "always": "keyvalise.retrieve.always.AlwaysTrigger",
+        "drift": "keyvalise.retrieve.drift.DriftTrigger",
     },
     "read": {
         "read": "keyvalise.retrieve.read.ReadReading",
@@ -177,6 +181,8 @@ RECIPES = (
     "topk",
     "quest",
     "retroinfer",
+    "sentencekv",
+    "louiskv",
 )
 """Names of the modules in `keyvalise.recipes`, in the order in which they are listed."""
 

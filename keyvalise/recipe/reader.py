@@ -43,7 +43,7 @@ DEFAULTS = {
 """What a reader does in rooms that it does not name."""
 
 EDGE_BYTES = 4
-"""Where a unit ends."""
+"""Where a unit ends, and the ordinal of an entry that has left its order."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Reader:
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """What its parts want remembered."""
-        return (*self.unit.observers, *self.query.observers, *self.trigger.observers)
+        """What its parts want remembered, equal ones once."""
+        wanted = (*self.unit.observers, *self.query.observers, *self.trigger.observers)
+        return tuple(dict.fromkeys(wanted))
 
     @property
     def sinks(self) -> int:
@@ -82,9 +83,11 @@ class Reader:
         return self.read.block
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
-        """Bytes that an entry in units costs beside itself, where units have their usual length."""
+        """The most that an entry costs beside itself, in a unit or before it is in one."""
         per_unit = self.summary.unit_bytes(geometry) + self.residual.unit_bytes(geometry) + EDGE_BYTES
-        return per_unit / self.unit.length + (0 if self.unit.keeps_order else 4)
+        within = per_unit / self.unit.length + (0 if self.unit.keeps_order else EDGE_BYTES)
+        columns = {name for observer in self.observers for name in observer.columns}
+        return max(within, EDGE_BYTES * len(columns))
 
     def cut(self, env: Env, entries: Entries) -> Tensor:
         return self.unit.cut(env, entries)
@@ -103,6 +106,8 @@ class Reader:
         ranking = self.group.ranking(env, logits, sizes)
         sizes = units.of_heads(sizes, ranking.shape[1])
         amounts = [_amount(part.amount, sizes) for part in (self.read, self.residual) if part.amount]
+        if (ready := self.query.is_ready(env, queries)) is not None:
+            amounts[0] = torch.where(ready[:, None], amounts[0], sizes.sum(-1))
         found = dict(zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False))
         if known is not None:
             found = {name: _kept(memo[name], new, due) for name, new in found.items()}

@@ -186,6 +186,7 @@ class River:
         always, in_prompt = observers(stages)
         costs = tuple(sizes.cost_of(recipe, stage, self.geometry, layer) for stage in (*stages, None))
         positions, reader = recipe.positions, recipe.reader if layer in recipe.reader_layers else None
+        always += () if reader is None else reader.observers
         return LayerRiver(
             stages, code, always, in_prompt, positions, recipe.budget, recipe.code_layers, costs, reader
         )

@@ -65,4 +65,16 @@ PAPERS: dict[str, Paper] = {
         2024,
         "2406.10774",
     ),
+    "zhu2025sentencekv": Paper(
+        "Zhu, Yuxuan and Falahati, Ali and Yang, David H. and Mohammadi Amiri, Mohammad",
+        "{SentenceKV}: Efficient {LLM} Inference via Sentence-Level Semantic {KV} Caching",
+        2025,
+        "2504.00970",
+    ),
+    "wu2025louiskv": Paper(
+        "Wu, Wenbo and Si, Qingyi and Pan, Xiurui and Wang, Ye and Zhang, Jie",
+        "{LouisKV}: Efficient {KV} Cache Retrieval for Long Input-Output Sequences",
+        2025,
+        "2510.11292",
+    ),
 }

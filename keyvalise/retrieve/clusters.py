@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from keyvalise.ops import spherical
@@ -53,21 +51,4 @@ class ClustersUnit:
         return float(self.n)
 
     def cut(self, env: Env, entries: Entries) -> Tensor:
-        live, lengths = entries.live, entries.lengths.long()
-        units = torch.zeros(live.shape, dtype=torch.long, device=live.device)
-        for n in torch.unique(lengths[lengths > 0]).tolist():
-            row, head = (lengths == n).nonzero(as_tuple=True)
-            units[row, head, :n] = self._cut(entries.keys()[row, head, :n])
-        return units
-
-    def _cut(self, keys: Tensor) -> Tensor:
-        """int64 [P, n]: clusters of P heads that hold n entries each."""
-        n = keys.shape[1]
-        n_segments = max(1, round(n / self.segment))
-        edges = [n * i // n_segments for i in range(n_segments + 1)]
-        found, first = [], 0
-        for begin, end in itertools.pairwise(edges):
-            n_clusters = -(-(end - begin) // self.n)
-            found.append(spherical.cut(keys[:, begin:end], n_clusters, passes=self.passes) + first)
-            first += n_clusters
-        return torch.cat(found, 1)
+        return spherical.of_heads(entries.keys(), entries.lengths.long(), self.n, self.segment, self.passes)

@@ -10,6 +10,7 @@ from typing import ClassVar
 class HerePlace:
     """Entries lie where the model computes.
 
+    Formula    none: what is read is read where it lies
     Scope      layer
     """
 

@@ -29,3 +29,6 @@ class NowQuery:
 
     def query(self, env: Env, queries: Queries) -> Tensor:
         return queries.q[:, :, -1].float()
+
+    def is_ready(self, env: Env, queries: Queries) -> Tensor | None:
+        return None

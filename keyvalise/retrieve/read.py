@@ -13,6 +13,7 @@ from keyvalise.types.quantity import Amount, Share
 class ReadReading:
     """The best units until `amount` entries are read, beside those that are always read.
 
+    Formula    units in the order of their ranking while their entries together are at most `amount`
     Units      amount: entries per choice, or a share of those in units; sinks, recent, block: tokens
     Cost       amount·(D + Dv) numbers per choice and step, and sinks + recent + block more at most
     Phase      a call with several queries, such as a prompt, reads everything

@@ -20,6 +20,7 @@ from keyvalise.types.retrieve import Cut, Summaries
 class LeaveResidual:
     """What is not read does not count.
 
+    Formula    out 0, lse −inf
     Scope      layer
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,42 +19,73 @@ from keyvalise.types.segment import Named
 
 @dataclass(frozen=True)
 class Block:
-    """Entries unit by unit in every head, and where every unit ends.
+    """Entries unit by unit in every head, and what stands for every unit; M units of all (row, head).
 
-    held    of any (row, head) the entries of its first unit, then of its second, …; within a unit ascending
-    ends    int32 [B, H, U]: entries of a head up to the end of a unit; equal to the one before where a unit
-            is empty
+    held       of any (row, head) the entries of its first unit, then of its second, …; within one ascending
+    counts     units per (row, head), some of which may be empty
+    ends       int32 [M]: entries of a head up to the end of a unit;  summaries: name → [M, …]
     """
 
     held: Run
+    counts: tuple[int, ...]
     ends: Tensor
-    summaries: dict[str, Tensor]
+    summaries: Mapping[str, Tensor]
 
     @staticmethod
     def of(held: Run, retrieve: Retrieve, env: Env) -> Block:
         """Cut entries that ascend by ordinal in every head."""
         entries = held.entries()
-        unit = retrieve.cut(env, entries)
-        n = int(torch.where(entries.live, unit, -1).max()) + 1
+        unit, device = retrieve.cut(env, entries), entries.live.device
+        counts = torch.where(entries.live, unit, -1).amax(-1) + 1
+        n = int(counts.max())
         cut = Cut(entries, unit, units.sizes(unit, entries.live, n))
-        index, live = flat.padded_index(held.bounds, held.shape, entries.live.device)
-        home = torch.arange(live.shape[0] * live.shape[1], device=live.device).view(*live.shape[:2], 1)
+        index, live = flat.padded_index(held.bounds, held.shape, device)
+        home = torch.arange(len(held.counts), device=device).view(*held.shape, 1)
         order = index[live][torch.argsort((home * n + unit)[live], stable=True)]
-        ends = cut.sizes.cumsum(-1, dtype=torch.int32)
-        return Block(runs.picked(held, order, held.counts), ends, retrieve.summaries(env, cut))
+        is_unit = torch.arange(n, device=device) < counts[..., None]
+        return Block(
+            runs.picked(replace(held, columns={}), order, held.counts),
+            tuple(counts.flatten().tolist()),
+            cut.sizes.cumsum(-1, dtype=torch.int32)[is_unit],
+            {name: tensor[is_unit] for name, tensor in retrieve.summaries(env, cut).items()},
+        )
 
     @property
     def table(self) -> Table:
-        return Table(self.sizes, self.summaries)
+        return Table(self.sizes, {name: self.padded(tensor) for name, tensor in self.summaries.items()})
 
     @property
     def sizes(self) -> Tensor:
-        """int32 [B, H, U]."""
-        return torch.diff(self.ends, prepend=torch.zeros_like(self.ends[..., :1]))
+        """int32 [B, H, U], 0 where a head has fewer units."""
+        ends = self.padded(self.ends)
+        sizes = torch.diff(ends, prepend=torch.zeros_like(ends[..., :1]))
+        return sizes if self.is_even else torch.where(self._is_unit, sizes, 0)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all heads have equally many units."""
+        return min(self.counts) == max(self.counts)
+
+    @property
+    def n_units(self) -> int:
+        """Units of the head that has most."""
+        return max(self.counts)
 
     @property
     def longest(self) -> int:
         return max(self.held.counts)
+
+    @property
+    def _is_unit(self) -> Tensor:
+        counts = torch.tensor(self.counts, device=self.ends.device).view(*self.held.shape, 1)
+        return torch.arange(self.n_units, device=self.ends.device) < counts
+
+    def padded(self, x: Tensor) -> Tensor:
+        """[M, …] as [B, H, U, …], anything where a head has fewer units; a view where none has."""
+        if self.is_even:
+            return x.view(*self.held.shape, -1, *x.shape[1:])
+        index, _ = flat.padded_index(flat.bounds_of(self.counts), self.held.shape, x.device)
+        return x[index]
 
     def read(self, queries: Queries, chosen: Tensor) -> Partial:
         """The entries of these units, int64 [B, A, n] with −1 for none, answer one query per head."""
@@ -65,7 +96,7 @@ class Block:
         sizes = torch.where(has, units.picked(self.sizes, chosen), 0)
         first = torch.tensor(self.held.bounds[:-1], device=chosen.device).view(-1, n_heads)
         first = units.of_heads(first, n_lists)[..., None]
-        start = (first + units.picked(self.ends, chosen) - sizes)[has]
+        start = (first + units.picked(self.padded(self.ends), chosen) - sizes)[has]
         return _answer(self.held, queries, _runs(start, sizes[has]), sizes.sum(-1))
 
     def _in_turns(self, queries: Queries, chosen: Tensor, group: int) -> Partial:
@@ -77,14 +108,29 @@ class Block:
         return Partial(out, torch.stack([turn.lse for turn in turns], 2).flatten(1, 2))
 
     def rows(self, index: Tensor) -> Block:
-        summaries = {name: tensor[index] for name, tensor in self.summaries.items()}
-        return Block(self.held.rows(index), self.ends[index], summaries)
+        n_heads, edges, order = self.held.shape[1], flat.bounds_of(self.counts), []
+        for row in index.tolist():
+            span = edges[row * n_heads], edges[(row + 1) * n_heads]
+            order.append(torch.arange(*span, device=self.ends.device))
+        counts = [n for row in index.tolist() for n in self.counts[row * n_heads : (row + 1) * n_heads]]
+        return self._with(self.held.rows(index), tuple(counts), self.ends, self.summaries, torch.cat(order))
 
     def join(self, later: Block) -> Block:
-        """Both as one, the later units behind."""
-        ends = torch.cat([self.ends, self.ends[..., -1:] + later.ends], -1)
-        summaries = {name: torch.cat([own, later.summaries[name]], 2) for name, own in self.summaries.items()}
-        return Block(runs.together([self.held, later.held]), ends, summaries)
+        """Both as one, the later units behind in every head."""
+        before = torch.tensor(self.held.counts, dtype=torch.int32, device=self.ends.device)
+        lasting = torch.tensor(later.counts, device=self.ends.device)
+        ends = torch.cat([self.ends, later.ends + before.repeat_interleave(lasting)])
+        summaries = {name: torch.cat([own, later.summaries[name]]) for name, own in self.summaries.items()}
+        order = flat.regroup([self.counts, later.counts], self.ends.device)
+        counts = tuple(map(sum, zip(self.counts, later.counts, strict=True)))
+        return self._with(runs.together([self.held, later.held]), counts, ends, summaries, order)
+
+    @staticmethod
+    def _with(
+        held: Run, counts: tuple[int, ...], ends: Tensor, summaries: Mapping[str, Tensor], order: Tensor
+    ) -> Block:
+        """Units in another order."""
+        return Block(held, counts, ends[order], {name: tensor[order] for name, tensor in summaries.items()})
 
     def tensors(self) -> Iterable[Named]:
         yield from self.held.tensors()

@@ -26,7 +26,7 @@ Answer = tuple[Tensor, Tensor]
 def answer(held: Coded, queries: Queries) -> Answer | None:
     """out [B, Hq, S, Dv] and lse [B, Hq, S], float32; None where entries must be decoded."""
     q, codec = queries.q, held.codec
-    if q.shape[2] > MOST_QUERIES or q.device.type != "cpu":
+    if q.shape[2] > MOST_QUERIES or not attend.reads_integers(q.device):
         return None
     if _follows(type(codec), Integral):
         return _read(held, cast(Integral, codec), held.env, q, queries)

@@ -65,22 +65,26 @@ class Indexed:
         device = self.blocks[0].ends.device
         return torch.tensor(self.counts, dtype=torch.int32, device=device).view(self.shape)
 
-    def grown(self, run: Run) -> Indexed:
+    def grown(self, run: Run, env: Env) -> Indexed:
         """With later entries, all but the first tokens as another block.
 
         Blocks are joined so that each is larger than the next: a thousand of them copy an entry ten times.
+        What was chosen before is chosen anew.
+
+        env   what is known of the rows when the entries become units
         """
         entries = run.entries()
         is_first = entries.live & (entries.ordinals < self.retrieve.sinks)
         first = self.first
         if bool(is_first.any()):
             own = runs.taken(run, is_first)
+            own = replace(own, columns={})
             first = own if first is None else runs.together([first, own])
             run = runs.taken(run, entries.live & ~is_first)
-        blocks = [*self.blocks, Block.of(run, self.retrieve, self.env)]
+        blocks = [*self.blocks, Block.of(run, self.retrieve, env)]
         while len(blocks) > 1 and blocks[-2].longest <= 2 * blocks[-1].longest:
             blocks[-2:] = [blocks[-2].join(blocks[-1])]
-        return replace(self, first=first, blocks=tuple(blocks), columns={})
+        return replace(self, first=first, blocks=tuple(blocks), memo={}, columns={})
 
     def search(self, queries: Queries) -> tuple[Reads, Memo]:
         """Which units these queries read."""
@@ -92,7 +96,7 @@ class Indexed:
         reads, memo = self.search(queries)
         answers, first = [] if self.first is None else [self.first.attend(queries)[0]], 0
         for block in self.blocks:
-            n = block.ends.shape[-1]
+            n = block.n_units
             own = torch.where((reads.exact >= first) & (reads.exact < first + n), reads.exact - first, -1)
             answers.append(block.read(queries, own))
             first += n
@@ -109,7 +113,8 @@ class Indexed:
         return replace(self.opened().entries(), columns=dict(self.columns))
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> Indexed:
-        return replace(self, columns=dict(columns))
+        own = {name for observer in self.retrieve.observers for name in observer.columns}
+        return replace(self, columns={name: new for name, new in columns.items() if name not in own})
 
     def rows(self, index: Tensor) -> Indexed:
         return replace(

@@ -47,13 +47,14 @@ def settle(memory: Memory, retrieve: Retrieve, env: Env, rows: tuple[bool, ...],
         rest: list[Writable] = [segment for segment in left if segment is not None]
         rest += [segment for segment in loose if not isinstance(segment, Coded)]
     else:
-        new = Ragged.of(replace(flat.join([one.flat(mine) for one, mine in parts]), columns={}))  # type: ignore[attr-defined]
+        new = Ragged.of(flat.join([one.flat(mine) for one, mine in parts]))  # type: ignore[attr-defined]
         raw = [one.flat(one.entries().live & ~mine) for one, mine in parts]  # type: ignore[attr-defined]
         rest = [packed(flat.join(raw), memory.clock)]
     frozen = [segment for segment in memory.segments if segment.frozen]
     known = [segment for segment in memory.segments if isinstance(segment, Indexed)]
     start = known[0] if known else Indexed(retrieve, env)
-    return replace(memory, segments=(*frozen, start.grown(new), *rest))
+    env = replace(env, prompt=memory.prompt, seen=memory.clock)
+    return replace(memory, segments=(*frozen, start.grown(new, env), *rest))
 
 
 def _longest(segments: Sequence[Writable]) -> int:

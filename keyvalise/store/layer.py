@@ -83,6 +83,11 @@ def step(memory: Memory, q: Tensor, k: Tensor, v: Tensor, env: Env) -> tuple[Ten
     return out, Memory((*segments[:-1], tail), memory.stats, clock, memory.prompt)
 
 
+def loose(memory: Memory) -> Memory:
+    """Without the entries that are in units."""
+    return replace(memory, segments=tuple(s for s in memory.segments if not isinstance(s, Indexed)))
+
+
 def raw_length(memory: Memory) -> int:
     """An upper bound of the uncoded entries of any head, without asking the device."""
     lengths = [

@@ -58,7 +58,7 @@ class Unit(Part, Protocol):
     def observers(self) -> tuple[Observer, ...]: ...
     @property
     def length(self) -> float:
-        """Entries of a unit, on average."""
+        """Entries of a unit, on average at least."""
         ...
 
     def cut(self, env: Env, entries: Entries) -> Tensor:
@@ -100,12 +100,13 @@ class Summary(Part, Protocol):
 
 
 class Asking(Part, Protocol):
-    """The query that searches, float32 [B, Hq, D]."""
+    """The query that searches, float32 [B, Hq, D]; rows where it is not ready, bool [B], read everything."""
 
     @property
     def observers(self) -> tuple[Observer, ...]: ...
 
     def query(self, env: Env, queries: Queries) -> Tensor: ...
+    def is_ready(self, env: Env, queries: Queries) -> Tensor | None: ...
 
 
 class Grouping(Part, Protocol):
@@ -174,6 +175,8 @@ class Retrieve(Protocol):
     def recent(self) -> int: ...
     @property
     def block(self) -> int: ...
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...
 
     def cut(self, env: Env, entries: Entries) -> Tensor:
         """See `Unit.cut`."""

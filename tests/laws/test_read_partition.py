@@ -18,17 +18,19 @@ from tests.support.compare import assert_close
 LENGTHS, WIDTHS = (76, 50), (63, 1, 1, 1, 5, 1, 1, 3)
 
 
-def everything(recipe: Recipe) -> Recipe:
-    """The same recipe with room to read all."""
+def both(case: Case) -> tuple[Recipe, Recipe]:
+    """The same recipe with room to read all, and without a reader; so many tokens: readers cost bytes."""
+    recipe = Recipe.parse(case.with_budget("30tok"))
     assert recipe.reader is not None
     read = replace(recipe.reader.read, amount=Share(100.0))
-    return replace(recipe, reader=replace(recipe.reader, read=read))
+    return replace(recipe, reader=replace(recipe.reader, read=read)), replace(recipe, reader=None)
 
 
 def test_reading_everything_is_full_attention(reading: Case) -> None:
     calls = drive.text(*LENGTHS).calls(*WIDTHS)
-    whole = drive.run(reading.model, KVCache(reading.model, replace(reading.recipe, reader=None)), calls)
-    cache = KVCache(reading.model, everything(reading.recipe))
+    everything, unread = both(reading)
+    whole = drive.run(reading.model, KVCache(reading.model, unread), calls)
+    cache = KVCache(reading.model, everything)
     read = drive.run(reading.model, cache, calls)
     assert any(indexed(cache)), "nothing was ever in units"
     for call, got, want in zip(calls, read.logits, whole.logits, strict=True):
@@ -55,7 +57,7 @@ def test_units_part_what_is_held(reading: Case) -> None:
             for block in segment.blocks:
                 assert block.sizes.flatten(0, 1).sum(-1).tolist() == list(block.held.counts)
                 assert int(block.sizes.min()) >= 0
-            units = sum(block.ends.shape[-1] for block in segment.blocks)
+            units = sum(block.n_units for block in segment.blocks)
             for name in segment.memo:
                 for row in segment.memo[name].flatten(0, 1).tolist():
                     chosen = [unit for unit in row if unit >= 0]

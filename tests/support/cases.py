@@ -33,6 +33,8 @@ OWN: dict[str, dict[str, int]] = {
     "elastic": {"slot": -7},
     "topk": {"read": 9, "sinks": 1, "recent": 3, "block": 5},
     "quest": {"read": 9, "page": 4, "block": 4},
+    "sentencekv": {"read": 9, "most": 4, "sinks": 2, "recent": 3, "block": 5},
+    "louiskv": {"read": 9, "cluster": 4, "sinks": 2, "recent": 3, "block": 5},
     "retroinfer": {"read": 9, "cluster": 3, "segment": 13, "estimate": 9, "recent": 3, "block": 5},
 }
 """The same for one recipe: vatp's twenty sinks would fill what is kept of such a text, and the queries that

@@ -33,7 +33,7 @@ def indexed(runs: Runs, text: str, kind: str = "ragged", cuts: tuple[int, ...] =
     for begin, end in pairwise((0, *cuts, max(runs.counts))):
         mine = (slots >= begin) & (slots < end)
         run = replace(runs.pick(mine).flat(), ordinals=slots[mine])
-        found = found.grown(Coded.of(PlainEncode(), env, run) if kind == "coded" else Ragged.of(run))  # type: ignore[arg-type]
+        found = found.grown(Coded.of(PlainEncode(), env, run) if kind == "coded" else Ragged.of(run), env)  # type: ignore[arg-type]
     return found
 
 
@@ -56,10 +56,12 @@ def members(segment: Indexed, runs: Runs, units: Tensor) -> Tensor:
 def entries_of(segment: Indexed, row: int, head: int, unit: int) -> list[int]:
     """Ordinals of a unit's entries; none for −1."""
     for block in segment.blocks:
-        n = block.ends.shape[-1]
+        n = block.n_units
         if 0 <= unit < n:
             home = row * segment.shape[1] + head
-            ends = [0, *block.ends[row, head].tolist()]
+            if unit >= block.counts[home]:
+                return []
+            ends = [0, *block.padded(block.ends)[row, head].tolist()]
             own = slice(block.held.bounds[home] + ends[unit], block.held.bounds[home] + ends[unit + 1])
             return [int(ordinal) for ordinal in block.held.places.all()[own]]
         unit = unit - n if unit >= 0 else unit

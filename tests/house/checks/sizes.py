@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from tests.house.checks.source import Function, Source, code_lines
 
 FILE, PART, RECIPE, FUNCTION, ARGUMENTS, FLOW = 300, 60, 20, 50, 5, 150
-PART_ROOMS = frozenset({"observe", "score", "rescore", "allocate", "select", "act", "transform", "encode"})
+PART_ROOMS = frozenset("observe score rescore allocate select act transform encode retrieve".split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -44,11 +45,19 @@ def content(segment: Indexed) -> list[list[Tensor]]:
 
 
 def units(segment: Indexed) -> list[int]:
-    return list(range(sum(block.ends.shape[-1] for block in segment.blocks)))
+    return list(range(sum(block.n_units for block in segment.blocks)))
 
 
 def chosen(segment: Indexed, asker: int, name: str = "exact") -> list[int]:
     return [unit for unit in segment.memo[name][0, asker].tolist() if unit >= 0]
+
+
+def by_votes(held: list[Tensor], queries: Tensor) -> list[int]:
+    """Units that hold keys [n, D], those first that the queries [G, D] of a group want most."""
+    known = [unit for unit, own in enumerate(held) if len(own)]
+    logits = torch.stack([held[unit].mean(0) @ queries.T / 4 for unit in known])
+    order: list[int] = logits.softmax(0).sum(1).argsort(descending=True).tolist()
+    return [known[i] for i in order]
 
 
 @of("topk")
@@ -105,10 +114,12 @@ def clusters_hold_every_entry_once_under_their_plain_mean() -> None:
         held = [ordinal for unit in units(segment) for ordinal in reading.entries_of(segment, 0, head, unit)]
         assert sorted(held) == list(range(4, len(held) + 4))
         for block in segment.blocks[:1]:
-            for unit in range(block.ends.shape[-1]):
+            for unit in range(block.n_units):
                 own = keys[head][unit]
                 if len(own):
-                    assert torch.allclose(block.summaries["centroid"][0, head, unit], own.mean(0), atol=1e-5)
+                    assert torch.allclose(
+                        block.padded(block.summaries["centroid"])[0, head, unit], own.mean(0), atol=1e-5
+                    )
 
 
 @of("retroinfer")
@@ -117,19 +128,71 @@ def votes_of_the_group_decide_and_an_estimate_never_says_too_much() -> None:
         held = content(segment)
         for head in range(4):
             sizes = [len(own) for own in held[head]]
-            votes = torch.zeros(len(sizes))
-            for g in (2 * head, 2 * head + 1):
-                logits = torch.full((len(sizes),), -torch.inf)
-                for unit, own in enumerate(held[head]):
-                    if len(own):
-                        logits[unit] = own.mean(0) @ q[g] / 4
-                        mass = (own @ q[g] / 4).exp().sum()
-                        assert float(len(own) * logits[unit].exp()) <= float(mass) * (1 + 1e-5)
-                votes += logits.softmax(0)
-            order = sorted(
-                (unit for unit in units(segment) if sizes[unit]), key=lambda unit: -float(votes[unit])
-            )
+            for own, g in itertools.product(held[head], (2 * head, 2 * head + 1)):
+                if len(own):
+                    said = len(own) * (own.mean(0) @ q[g] / 4).exp()
+                    assert float(said) <= float((own @ q[g] / 4).exp().sum()) * (1 + 1e-5)
+            order = by_votes(held[head], q[2 * head : 2 * head + 2])
             read = chosen(segment, head)
             assert read == order[: len(read)] and sum(sizes[unit] for unit in read) <= max(9, sizes[order[0]])
             guessed = chosen(segment, head, "estimate")
             assert guessed == order[len(read) : len(read) + len(guessed)] and guessed
+
+
+@of("sentencekv")
+def the_mean_query_of_the_sentence_chooses_and_its_first_token_reads_everything() -> None:
+    text = "sentencekv(window=7, read=9, most=4, sinks=2, recent=3, block=5) @ 40tok"
+    ids, ended = drive.text(N + 9).ids[0].tolist(), ended_by(tiny("llama"))
+    so_far: dict[int, list[Tensor]] = {layer: [] for layer in range(3)}
+    model, cache, asked = tiny("llama"), KVCache(tiny("llama"), text), 0
+
+    def watch(layer: int, q: Tensor, memory: Memory) -> None:
+        nonlocal asked
+        first = memory.clock[0] - q.shape[2]
+        for i in range(q.shape[2]):
+            so_far[layer].append(q[0, :, i])
+            if q.shape[2] == 1:
+                (segment,) = (s for s in memory.segments if isinstance(s, Indexed))
+                asked += check(segment, torch.stack(so_far[layer]).mean(0), len(so_far[layer]))
+            if ids[first + i] in ended:
+                so_far[layer].clear()
+
+    def check(segment: Indexed, mean: Tensor, length: int) -> int:
+        held = content(segment)
+        for head in range(4) if segment.memo else ():
+            read = chosen(segment, head)
+            order = by_votes(held[head], mean[2 * head : 2 * head + 2])
+            assert read == order[: len(read)]
+            assert (len(read) == len(order)) == (length == 1 or sum(len(key) for key in held[head]) <= 9)
+        return bool(segment.memo)
+
+    cache.shared.watch = watch
+    drive.run(model, cache, drive.text(N + 9).calls(N, *[1] * 9))
+    assert asked >= 9
+
+
+def ended_by(model: torch.nn.Module) -> set[int]:
+    """Ids of the tokens that end a sentence."""
+    cache = KVCache(model, "sentencekv @ 40tok")
+    table = cache.shared.fixed["classes"]["classes"]
+    return {i for i, kind in enumerate(table.tolist()) if kind == 2}
+
+
+@of("louiskv")
+def a_choice_holds_until_the_queries_turn_elsewhere() -> None:
+    logits, choices = {}, {}
+    calls = drive.text(N + 12).calls(N, *[1] * 12)
+    for tau in (-1.0, 0.2, 0.5, 0.8, 1.1):
+        text = f"stretches(4, tau={tau}) > drift({tau}) > read(9, sinks=2, recent=3, block=50)"
+        logits[tau] = drive.run(tiny("llama"), KVCache(tiny("llama"), text), calls).logits
+        seen: dict[int, list[list[int]]] = {}
+        for i, (_, segment) in enumerate(steps(text, 12)):
+            seen.setdefault(i % 3, []).append([unit for head in range(4) for unit in chosen(segment, head)])
+        choices[tau] = sum(a != b for layer in seen.values() for a, b in itertools.pairwise(layer))
+    assert choices[-1.0] == 0 and choices[1.1] > 0
+    assert sorted(choices.values()) == list(choices.values())
+    every = "stretches(4, tau=1.1) > read(9, sinks=2, recent=3, block=50)"
+    for got, want in zip(
+        logits[1.1], drive.run(tiny("llama"), KVCache(tiny("llama"), every), calls).logits, strict=True
+    ):
+        assert_close(got, want, "logits_fp32", what="a choice at every step")
