@@ -1,6 +1,6 @@
 """How many questions are answered from what a press keeps, and from what our form of it keeps, equally many.
 
-    python bench/kvpress_answers.py [--questions 50]     then docs/results/kvpress.jsonl
+    python bench/kvpress_answers.py [--questions 50] [--gather]     then docs/results/kvpress.jsonl
 
 The same model file, documents, questions, counts and windows; raw entries against raw entries, in fp32. A
 share is of the tokens of every head, so presses that only mask stand here at their nominal share, though they
@@ -117,17 +117,19 @@ def measure(documents: Sequence[Document], path: Path) -> None:
 
 
 def gather(path: Path) -> None:
-    """One line per press, ratio and kind of document."""
-    groups: dict[tuple[str, str, float], dict[str, list[bool]]] = {}
-    for line in map(json.loads, path.read_text().splitlines()):
-        kind = line["document"].split()[1]
-        group = groups.setdefault((kind, line["press"], line["ratio"]), {"theirs": [], "ours": []})
+    """One line per press, ratio, kind and task, documents in the order of their seeds."""
+    groups: dict[tuple[str, str, str, float], dict[str, list[bool]]] = {}
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in sorted(found, key=lambda line: int(line["document"].rpartition("#")[2])):
+        task, kind, *_ = line["document"].split()
+        place = (kind, task, line["press"], line["ratio"])
+        group = groups.setdefault(place, {"theirs": [], "ours": []})
         for side in group:
             group[side] += line[side]
     lines: list[dict[str, Any]] = [
-        {"kind": kind, "press": press, "share": round(1 - ratio, 4), "recipe": RECIPES[press]}
+        {"kind": kind, "task": task, "press": press, "share": round(1 - ratio, 4), "recipe": RECIPES[press]}
         | {side: "".join(str(int(one)) for one in right) for side, right in group.items()}
-        for (kind, press, ratio), group in groups.items()
+        for (kind, task, press, ratio), group in sorted(groups.items())
     ]
     write_whole(LINES, "".join(json.dumps(line) + "\n" for line in lines))
 
@@ -138,7 +140,11 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=wide.PER_TASK, help="per task and kind")
     parser.add_argument("--tasks", nargs="+", default=wide.TASKS)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--gather", action="store_true", help="measure nothing more")
     options = parser.parse_args()
+    if options.gather:
+        gather(options.out / "answers.jsonl")
+        return 0
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     settings = plan.Settings("reference", torch.float32, quick=True)

@@ -62,6 +62,7 @@ def generate(
     device: options.Device = "cpu",
     max_new_tokens: options.MaxNewTokens = 32,
     prefill_chunk: options.PrefillChunk = None,
+    host_memory: options.HostMemory = None,
     seed: options.Seed = 0,
     salt: options.Salt = "",
     chat: Chat = False,
@@ -82,7 +83,7 @@ def generate(
     # Whatever can be wrong is told before anything slow is loaded.
     Recipe.parse(recipe)
     chosen = {"--document": document, "--recipe": recipe != "full", "--dtype": dtype != "auto"}
-    others = {"--prefill-chunk": prefill_chunk, "--seed": seed}
+    others = {"--prefill-chunk": prefill_chunk, "--host-memory": host_memory, "--seed": seed}
     text = inputs.documents(document or []) if cache is None else _only(cache, store, {**chosen, **others})
     from keyvalise.cli.session import Session
     from keyvalise.host.store import Store
@@ -93,7 +94,9 @@ def generate(
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()
         if cache is None:
-            session.read(text, asked, kept, salt, prefill_chunk=prefill_chunk, seed=seed)
+            session.read(
+                text, asked, kept, salt, prefill_chunk=prefill_chunk, host_memory=host_memory, seed=seed
+            )
         else:
             session.open(cache, asked, salt)
         read_s = time.perf_counter() - begin
@@ -150,7 +153,10 @@ def bytes_line(facts: dict[str, Any]) -> str:
         f"16-bit full cache of {facts['seen']:,} tokens"
     )
     store = facts.get("store")
-    last = [] if store is None else [f"{'found' if store['hits'] else 'kept'} in the store {store['uri']}"]
+    where = {"disk": "on disk, beside these bytes", "host": "of them in host memory"}
+    read = f"{size(facts['read_bytes'])} read from there"
+    last = [f"{size(n)} lie {where[tier]}; {read}" for tier, n in facts["tiers"].items()]
+    last += [] if store is None else [f"{'found' if store['hits'] else 'kept'} in the store {store['uri']}"]
     return "\n".join([first, *facts["knobs"], *last])
 
 

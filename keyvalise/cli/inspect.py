@@ -32,6 +32,7 @@ def inspect_cache(
     dtype: options.Dtype = "auto",
     device: options.Device = "cpu",
     prefill_chunk: options.PrefillChunk = None,
+    host_memory: options.HostMemory = None,
     seed: options.Seed = 0,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -58,7 +59,7 @@ def inspect_cache(
     with screen.status("reading"):
         loaded = loading.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
-        session.read(text, prefill_chunk=prefill_chunk, seed=seed)
+        session.read(text, prefill_chunk=prefill_chunk, host_memory=host_memory, seed=seed)
     facts, kept = {**session.facts(), "model": model}, heads(session.cache)
     if json:
         screen.document({**facts, "kept": kept, "ledger": session.cache.ledger().to_dict()})

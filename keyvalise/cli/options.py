@@ -39,6 +39,14 @@ PrefillChunk = Annotated[
     int | None,
     typer.Option("--prefill-chunk", help="Read the document this many tokens at a time.", metavar="N"),
 ]
+HostMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--host-memory",
+        help="Most that a recipe may put into host memory, such as 8GiB; by default 80 % of what is free.",
+        metavar="BYTES",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of the draws that random recipes make.", metavar="N")]
 Salt = Annotated[
     str,

@@ -30,6 +30,7 @@ def pack(
     dtype: options.Dtype = "auto",
     device: options.Device = "cpu",
     prefill_chunk: options.PrefillChunk = None,
+    host_memory: options.HostMemory = None,
     seed: options.Seed = 0,
     salt: options.Salt = "",
     level: options.Level = None,
@@ -59,7 +60,7 @@ def pack(
     with screen.status("reading"):
         loaded = loading.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]))
-        session.read(text, prefill_chunk=prefill_chunk, seed=seed)
+        session.read(text, prefill_chunk=prefill_chunk, host_memory=host_memory, seed=seed)
         begin = time.perf_counter()
         session.cache.save(out, tokenizer=session.tokenizer, tokens=session.context, salt=salt, level=level)
         save_s = time.perf_counter() - begin

@@ -109,6 +109,8 @@ class Session:
             "share": self.share,
             "knobs": self.knobs,
             "notes": self.notes,
+            "tiers": dict(self.cache.shared.slow.held),
+            "read_bytes": self.cache.shared.slow.read_bytes,
             **kept,
         }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
-from keyvalise.host import attention, dense, exchange, frozen, hooks, ledger, taps, thawed
+from keyvalise.host import attention, dense, exchange, frozen, hooks, ledger, slow, taps, thawed
 from keyvalise.host import model as models
 from keyvalise.host.dense import DenseLayer
 from keyvalise.host.handle import KVLayer
@@ -32,12 +32,11 @@ class KVCache(Cache):
     """Keys and values under a recipe; pass it to a model as `past_key_values`.
 
     recipe          a Recipe or its text;  dtype: of raw entries (default: the model's), which shares refer to
-    prefill_chunk   take this many queries at a time inside one forward, and let the prompt's stages act
-                    after each
+    prefill_chunk   take so many queries at a time inside one forward; the prompt's stages act after each
     seed            of the draws that random parts make
+    host_memory     most bytes, or "8GiB", that readers may put there (default: 80 % of what is free)
 
-    Raises   RecipeError where the recipe cannot be built; UnsupportedModel where the model cannot serve it;
-             AssetError where a profile or trained part is missing or another model's
+    Raises   RecipeError, UnsupportedModel, AssetError where recipe, model and assets do not go together
     """
 
     origin: thawed.Origin | None = None
@@ -51,6 +50,7 @@ class KVCache(Cache):
         dtype: torch.dtype | None = None,
         prefill_chunk: int | None = None,
         seed: int = 0,
+        host_memory: int | str | None = None,
     ):
         recipe = Recipe.parse(recipe) if isinstance(recipe, str) else recipe
         if prefill_chunk is not None and prefill_chunk < 1:
@@ -59,6 +59,7 @@ class KVCache(Cache):
         indices = models.handled(layers)
         self.shared = Shared.of(model, recipe, layers, dtype)
         self.shared.prefill_chunk, self.shared.seed = prefill_chunk, seed
+        self.shared.slow = slow.of(host_memory)
         self.shared.kin.add(self)
         self._check(model, indices)
         seam = self.shared.seam

@@ -37,6 +37,7 @@ class Ledger:
 
     knobs    what parts that find out for themselves how much is kept have found, with the layers
     assets   name → bytes of what the recipe reads beside the model, counted apart
+    slow     bytes that were read from slow tiers, ever and in the latest forward
     """
 
     recipe: str
@@ -46,6 +47,7 @@ class Ledger:
     notes: tuple[str, ...] = ()
     knobs: tuple[str, ...] = ()
     assets: dict[str, int] = dataclasses.field(default_factory=dict)
+    slow: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def of(cache: KVCache) -> Ledger:
@@ -54,10 +56,11 @@ class Ledger:
         lines: dict[tuple[int, str, str, str, bool], int] = {}
         for layer, kind, field, tier, tensor in walk(cache):
             storage = tensor.untyped_storage()
-            if storage.data_ptr() in counted:
+            place = storage.data_ptr()
+            if place in counted and not tensor.is_meta:
                 continue
-            counted.add(storage.data_ptr())
-            key = (layer, kind, field, tier, storage.data_ptr() in others)
+            counted.add(place)
+            key = (layer, kind, field, tier, place in others and not tensor.is_meta)
             lines[key] = lines.get(key, 0) + storage.nbytes()
         layers = list(cache.shared.layers.items())
         return Ledger(
@@ -68,11 +71,17 @@ class Ledger:
             tuple(dict.fromkeys(note for _, layer in layers for note in layer.notes())),
             tuple(knobs({i: layer.came_to() for i, layer in layers})),
             {name: sum(map(held, tensors.values())) for name, tensors in cache.shared.fixed.items()},
+            {"read": cache.shared.slow.read_bytes, "read in the latest step": cache.shared.slow.step_bytes},
         )
 
     @property
     def nbytes(self) -> int:
-        return sum(line.n_bytes for line in self.lines)
+        return sum(line.n_bytes for line in self.lines if line.tier != "disk")
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of entries in files, which are not in `nbytes`."""
+        return sum(line.n_bytes for line in self.lines if line.tier == "disk")
 
     @property
     def fixed_bytes(self) -> int:
@@ -88,7 +97,8 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**asdict(self), "nbytes": self.nbytes, "fixed_bytes": self.fixed_bytes}
+        sums = {"nbytes": self.nbytes, "fixed_bytes": self.fixed_bytes, "disk_bytes": self.disk_bytes}
+        return {**asdict(self), **sums}
 
 
 def knobs(found: dict[int, list[str]]) -> Iterator[str]:
@@ -158,7 +168,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def storages(cache: KVCache) -> dict[int, int]:
     """Address → bytes of every distinct storage the cache can reach."""
-    reached = (tensor.untyped_storage() for *_, tensor in walk(cache))
+    reached = (tensor.untyped_storage() for *_, tensor in walk(cache) if not tensor.is_meta)
     return {storage.data_ptr(): storage.nbytes() for storage in reached}
 
 

@@ -23,6 +23,7 @@ from keyvalise.types.errors import HostError, TornForward
 from keyvalise.types.geometry import Geometry, Rope
 from keyvalise.types.part import HOST_GIVES, TAPS
 from keyvalise.types.scratch import Scratch
+from keyvalise.types.slow import Slow
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
@@ -43,6 +44,7 @@ class Shared:
     waiting   layers whose stages look at all layers;  scratch: what a layer leaves for the next
     dtype     in which the model computes;  stretch: the real tokens of the call that a dense layer is about
               to see
+    slow      the tiers in which a reader may let entries lie
     model     weak, with a glance at its weights when the cache was made, for whoever stores the cache
     """
 
@@ -69,6 +71,7 @@ class Shared:
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     model: Callable[[], Any] = lambda: None
     glance: int = 0
+    slow: Slow = field(default_factory=Slow)
     kin: weakref.WeakSet[KVCache] = field(default_factory=weakref.WeakSet)
     layers: weakref.WeakValueDictionary[int, MemoryLayer] = field(default_factory=weakref.WeakValueDictionary)
 
@@ -110,6 +113,7 @@ class Shared:
         if torch.compiler.is_compiling() or is_compiled():
             raise HostError("a KVCache cannot be traced by torch.compile; run the model eagerly")
         if index == self.first:
+            self.slow.step()
             self.waiting.clear()
             self.scratch.clear()
             self.check_whole()
@@ -171,7 +175,7 @@ class Shared:
         if rope is not None:
             rope = replace(rope, frequencies=rope.frequencies.to(device))
         own = self.weights.get(index, {})
-        return Env(number, geometry, rope, self.seed, fixed=self.fixed, weights=own), river
+        return Env(number, geometry, rope, self.seed, fixed=self.fixed, weights=own, slow=self.slow), river
 
     def device(self, index: int) -> torch.device:
         """Where a layer of the model computes."""

@@ -154,7 +154,7 @@ class Store:
         """
         recipe = Recipe.parse(recipe) if isinstance(recipe, str) else recipe
         # Behind a beginning that was packed the rest would be read otherwise than in one go.
-        is_packed = bool(recipe.stages or recipe.code)
+        is_packed = bool(recipe.stages or recipe.code or recipe.reader)
         found = self._find(model, document, recipe, is_whole=is_packed, salt=salt, **options)
         if found is not None and found.n_tokens == document.shape[1]:
             return found.cache

@@ -18,7 +18,7 @@ from keyvalise.host.frozen import Owner
 from keyvalise.host.identity import Identity
 from keyvalise.host.layer import MemoryLayer
 from keyvalise.recipe.object import Recipe
-from keyvalise.store import sound
+from keyvalise.store import indexing, sound
 from keyvalise.store.file import Stored
 from keyvalise.store.state import Reader
 from keyvalise.types.data import Env, Memory
@@ -152,7 +152,9 @@ def _fill_layer(layer: MemoryLayer, stored: Stored, is_lazy: bool) -> None:
         return
     geometry: Geometry = Reader(Owner(), stored.read, device).read(data["geometry"], stored.what)
     env, river = layer.shared.around(layer.index, geometry, device)
-    read = functools.cache(lambda: memory(stored, layer.index, env, device))
+    read = functools.cache(
+        lambda: indexing.placed(memory(stored, layer.index, env, device), layer.shared.slow)
+    )
     if is_lazy:
         unread.defer(layer, read, env, river)
     else:

@@ -91,6 +91,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     },
     "unit": {
         "clusters": "keyvalise.retrieve.clusters.ClustersUnit",
+        "heads": "keyvalise.retrieve.tokens.HeadsUnit",
         "pages": "keyvalise.retrieve.pages.PagesUnit",
         "sentences": "keyvalise.retrieve.sentences.SentencesUnit",
         "stretches": "keyvalise.retrieve.drift.StretchesUnit",
@@ -123,7 +124,9 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "leave": "keyvalise.retrieve.unread.LeaveResidual",
     },
     "place": {
+        "disk": "keyvalise.retrieve.here.DiskPlace",
         "here": "keyvalise.retrieve.here.HerePlace",
+        "host": "keyvalise.retrieve.here.HostPlace",
     },
 }
 """room → name → dotted path of the class."""
@@ -183,6 +186,7 @@ RECIPES = (
     "retroinfer",
     "sentencekv",
     "louiskv",
+    "headinfer",
 )
 """Names of the modules in `keyvalise.recipes`, in the order in which they are listed."""
 

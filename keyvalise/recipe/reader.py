@@ -71,6 +71,10 @@ class Reader:
         return tuple(dict.fromkeys(wanted))
 
     @property
+    def reads_all(self) -> bool:
+        return self.read.amount == Share(100.0)
+
+    @property
     def sinks(self) -> int:
         return self.read.sinks
 

@@ -77,4 +77,11 @@ PAPERS: dict[str, Paper] = {
         2025,
         "2510.11292",
     ),
+    "luo2025headinfer": Paper(
+        "Luo, Cheng and Cai, Zefan and Sun, Hanshi and Xiao, Jinqi and Yuan, Bo and Xiao, Wen and Hu, Junjie "
+        "and Zhao, Jiawei and Chen, Beidi and Anandkumar, Anima",
+        "{HeadInfer}: Memory-Efficient {LLM} Inference by Head-wise Offloading",
+        2025,
+        "2502.12574",
+    ),
 }

@@ -12,6 +12,7 @@ from keyvalise.ops import attend, units
 from keyvalise.store import flat, runs
 from keyvalise.store.coded import Coded
 from keyvalise.store.runs import Run
+from keyvalise.store.stowed import Stowed
 from keyvalise.types.data import Env, Partial, Queries
 from keyvalise.types.retrieve import Cut, Retrieve, Table
 from keyvalise.types.segment import Named
@@ -32,7 +33,7 @@ class Block:
     summaries: Mapping[str, Tensor]
 
     @staticmethod
-    def of(held: Run, retrieve: Retrieve, env: Env) -> Block:
+    def of(held: runs.Near, retrieve: Retrieve, env: Env) -> Block:
         """Cut entries that ascend by ordinal in every head."""
         entries = held.entries()
         unit, device = retrieve.cut(env, entries), entries.live.device
@@ -44,7 +45,7 @@ class Block:
         order = index[live][torch.argsort((home * n + unit)[live], stable=True)]
         is_unit = torch.arange(n, device=device) < counts[..., None]
         return Block(
-            runs.picked(replace(held, columns={}), order, held.counts),
+            runs.placed(runs.picked(replace(held, columns={}), order, held.counts), retrieve.place, env.slow),
             tuple(counts.flatten().tolist()),
             cut.sizes.cumsum(-1, dtype=torch.int32)[is_unit],
             {name: tensor[is_unit] for name, tensor in retrieve.summaries(env, cut).items()},
@@ -90,14 +91,14 @@ class Block:
     def read(self, queries: Queries, chosen: Tensor) -> Partial:
         """The entries of these units, int64 [B, A, n] with −1 for none, answer one query per head."""
         n_heads, n_lists = self.held.shape[1], max(chosen.shape[1], self.held.shape[1])
-        if isinstance(self.held, Coded) and n_lists > n_heads:
+        if isinstance(self.held, Coded | Stowed) and n_lists > n_heads:
             return self._in_turns(queries, chosen, n_lists // n_heads)
         has = (chosen >= 0).expand(-1, n_lists, -1)
         sizes = torch.where(has, units.picked(self.sizes, chosen), 0)
         first = torch.tensor(self.held.bounds[:-1], device=chosen.device).view(-1, n_heads)
         first = units.of_heads(first, n_lists)[..., None]
         start = (first + units.picked(self.padded(self.ends), chosen) - sizes)[has]
-        return _answer(self.held, queries, _runs(start, sizes[has]), sizes.sum(-1))
+        return _answer(self.held, queries, start, sizes[has], sizes.sum(-1))
 
     def _in_turns(self, queries: Queries, chosen: Tensor, group: int) -> Partial:
         """`read` with one query head of every group at a time: codes are known by their kv head."""
@@ -123,7 +124,9 @@ class Block:
         summaries = {name: torch.cat([own, later.summaries[name]]) for name, own in self.summaries.items()}
         order = flat.regroup([self.counts, later.counts], self.ends.device)
         counts = tuple(map(sum, zip(self.counts, later.counts, strict=True)))
-        return self._with(runs.together([self.held, later.held]), counts, ends, summaries, order)
+        both = runs.together([runs.near(self.held), runs.near(later.held)])
+        held = self.held.again(both) if isinstance(self.held, Stowed) else both
+        return self._with(held, counts, ends, summaries, order)
 
     @staticmethod
     def _with(
@@ -139,23 +142,18 @@ class Block:
             yield "index", tensor.device.type, tensor
 
 
-def _runs(start: Tensor, size: Tensor) -> Tensor:
-    """int64: start, start + 1, … for every run, one behind the other."""
-    ends = size.cumsum(0)
-    place = torch.repeat_interleave(start - (ends - size), size)
-    return place + torch.arange(len(place), device=place.device)
-
-
-def _answer(held: Run, queries: Queries, order: Tensor, counts: Tensor) -> Partial:
-    """The entries `order`, as many for every choice as counted in [B, A], answer."""
-    sizes = tuple(counts.flatten().tolist())
+def _answer(held: Run, queries: Queries, starts: Tensor, sizes: Tensor, counts: Tensor) -> Partial:
+    """Stretches of entries answer, as many entries for every choice as counted in [B, A]."""
+    if isinstance(held, Stowed):
+        return held.answer(queries, starts, sizes, counts)
+    order, per_list = flat.runs(starts, sizes), tuple(counts.flatten().tolist())
     if isinstance(held, Coded):
-        return held.picked(order, sizes, (counts.shape[0], counts.shape[1])).attend(queries)[0]
+        return held.picked(order, per_list, (counts.shape[0], counts.shape[1])).attend(queries)[0]
     out, lse = attend.ragged(
         queries.q,
         held.keys[order],
         held.values[order],
-        bounds=flat.bounds_of(sizes),
+        bounds=flat.bounds_of(per_list),
         scale=queries.scale,
         softcap=queries.softcap,
         logw=None if held.logw is None else held.logw[order],

@@ -205,18 +205,29 @@ class Coded:
             return self.group_of.long()
         return torch.arange(self.bounds[-1], device=self.device) // self.codec.group
 
-    def picked(self, order: Tensor, counts: tuple[int, ...], shape: tuple[int, int] | None = None) -> Coded:
-        """The entries `order` (int64 [M]) with these counts; groups without entries leave."""
+    def picked(
+        self,
+        order: Tensor,
+        counts: tuple[int, ...],
+        shape: tuple[int, int] | None = None,
+        entry: Mapping[str, Tensor] | None = None,
+    ) -> Coded:
+        """The entries `order` (int64 [M]) with these counts; groups without entries leave.
+
+        entry   their own tensors [M, …], where these are not at hand
+        """
         group_of, group = None, self.codes.group
         if group:
             used, group_of = torch.unique(self.groups()[order], return_inverse=True)
             group = {name: tensor[used] for name, tensor in group.items()}
             group_of = group_of.int()
+        if entry is None:
+            entry = {name: tensor[order] for name, tensor in self.codes.entry.items()}
         return Coded(
             self.codec,
             self.env,
             Places.of(self.places.all()[order], counts, shape or self.shape),
-            Codes({name: tensor[order] for name, tensor in self.codes.entry.items()}, group, self.codes.home),
+            Codes(entry, group, self.codes.home),
             group_of,
             None if self.logw is None else self.logw[order],
             {name: column[order] for name, column in self.columns.items()},

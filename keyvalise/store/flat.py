@@ -42,6 +42,13 @@ def slots(counts: Sequence[int], device: torch.device) -> Tensor:
     return place - edges.repeat_interleave(heads)
 
 
+def runs(starts: Tensor, sizes: Tensor) -> Tensor:
+    """int64: start, start + 1, … for every stretch of entries, one behind the other."""
+    ends = sizes.cumsum(0)
+    place = torch.repeat_interleave(starts - (ends - sizes), sizes)
+    return place + torch.arange(len(place), device=place.device)
+
+
 def regroup(parts: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """The order that turns concatenated flat runs into one run grouped by (row, head).
 

@@ -6,9 +6,9 @@ queries reads everything.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -18,10 +18,12 @@ from keyvalise.ops import attend
 from keyvalise.store import runs
 from keyvalise.store.block import Block
 from keyvalise.store.coded import Coded
-from keyvalise.store.runs import Run
+from keyvalise.store.runs import Near, Run
+from keyvalise.store.stowed import Stowed
 from keyvalise.types.data import Entries, Env, Partial, Queries
 from keyvalise.types.retrieve import Memo, Reads, Retrieve
 from keyvalise.types.segment import Named
+from keyvalise.types.slow import Slow
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Indexed:
 
     retrieve: Retrieve
     env: Env
-    first: Run | None = None
+    first: Near | None = None
     blocks: tuple[Block, ...] = ()
     memo: Memo = field(default_factory=dict)
     columns: Mapping[str, Tensor] = field(default_factory=dict)
@@ -51,21 +53,22 @@ class Indexed:
     def shape(self) -> tuple[int, int]:
         return self.runs[0].shape
 
-    @cached_property
+    @functools.cached_property
     def counts(self) -> tuple[int, ...]:
         return tuple(sum(own) for own in zip(*(run.counts for run in self.runs), strict=True))
 
     @property
     def coded(self) -> list[Coded]:
         """The runs in code."""
-        return [run for run in self.runs if isinstance(run, Coded)]
+        near = [run.like if isinstance(run, Stowed) else run for run in self.runs]
+        return [run for run in near if isinstance(run, Coded)]
 
     @property
     def lengths(self) -> Tensor:
         device = self.blocks[0].ends.device
         return torch.tensor(self.counts, dtype=torch.int32, device=device).view(self.shape)
 
-    def grown(self, run: Run, env: Env) -> Indexed:
+    def grown(self, run: Near, env: Env) -> Indexed:
         """With later entries, all but the first tokens as another block.
 
         Blocks are joined so that each is larger than the next: a thousand of them copy an entry ten times.
@@ -86,12 +89,20 @@ class Indexed:
             blocks[-2:] = [blocks[-2].join(blocks[-1])]
         return replace(self, first=first, blocks=tuple(blocks), memo={}, columns={})
 
+    def placed(self, slow: Slow) -> Indexed:
+        """The same, its blocks where the reader wants them."""
+        blocks = tuple(
+            replace(block, held=runs.placed(runs.near(block.held), self.retrieve.place, slow))
+            for block in self.blocks
+        )
+        return replace(self, blocks=blocks)
+
     def search(self, queries: Queries) -> tuple[Reads, Memo]:
         """Which units these queries read."""
         return self.retrieve.search(self.env, [block.table for block in self.blocks], queries, self.memo)
 
     def attend(self, queries: Queries) -> tuple[Partial, Indexed]:
-        if queries.is_prompt or queries.q.shape[2] > 1:
+        if queries.is_prompt or queries.q.shape[2] > 1 or self.retrieve.reads_all:
             return _merged([run.attend(queries)[0] for run in self.runs]), self
         reads, memo = self.search(queries)
         answers, first = [] if self.first is None else [self.first.attend(queries)[0]], 0
@@ -105,12 +116,24 @@ class Indexed:
             answers.append(self.retrieve.guess(self.env, tables, reads.estimate, queries))
         return _merged(answers), self if memo is self.memo else replace(self, memo=memo)
 
-    def opened(self) -> Run:
+    def opened(self) -> Near:
         """All entries without units, ascending by ordinal in every head."""
-        return runs.together([runs.sorted_by_ordinal(run) for run in self.runs])
+        return runs.together([runs.sorted_by_ordinal(runs.near(run)) for run in self.runs])
 
     def entries(self) -> Entries:
-        return replace(self.opened().entries(), columns=dict(self.columns))
+        """Keys and values are fetched when somebody asks."""
+        sorted_ = runs.together([runs.sorted_by_ordinal(runs.shadow(run)) for run in self.runs])
+
+        @functools.cache
+        def whole() -> Entries:
+            return self.opened().entries()
+
+        return replace(
+            sorted_.entries(),
+            columns=dict(self.columns),
+            decode_keys=lambda: whole().keys(),
+            decode_values=lambda: whole().values(),
+        )
 
     def with_columns(self, columns: Mapping[str, Tensor]) -> Indexed:
         own = {name for observer in self.retrieve.observers for name in observer.columns}

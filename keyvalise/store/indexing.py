@@ -17,6 +17,7 @@ from keyvalise.store.tail import Tail
 from keyvalise.types.data import Env, Memory
 from keyvalise.types.retrieve import Retrieve
 from keyvalise.types.segment import Writable
+from keyvalise.types.slow import Slow
 
 
 def settle(memory: Memory, retrieve: Retrieve, env: Env, rows: tuple[bool, ...], is_coded: bool) -> Memory:
@@ -40,7 +41,7 @@ def settle(memory: Memory, retrieve: Retrieve, env: Env, rows: tuple[bool, ...],
     if not bool(old.any()):
         return memory
     parts = list(zip(sources, roll.split(old, False), strict=True))
-    new: runs.Run
+    new: runs.Near
     if is_coded:
         new = runs.together([runs.taken(run, mine) for run, (_, mine) in zip(coded, parts, strict=True)])
         left = [run.take(run.entries().live & ~mine) for run, (_, mine) in zip(coded, parts, strict=True)]
@@ -55,6 +56,12 @@ def settle(memory: Memory, retrieve: Retrieve, env: Env, rows: tuple[bool, ...],
     start = known[0] if known else Indexed(retrieve, env)
     env = replace(env, prompt=memory.prompt, seen=memory.clock)
     return replace(memory, segments=(*frozen, start.grown(new, env), *rest))
+
+
+def placed(memory: Memory, slow: Slow) -> Memory:
+    """The memory with entries in units where its reader wants them."""
+    segments = tuple(one.placed(slow) if isinstance(one, Indexed) else one for one in memory.segments)
+    return replace(memory, segments=segments)
 
 
 def _longest(segments: Sequence[Writable]) -> int:

@@ -29,6 +29,7 @@ from keyvalise.store.indexed import Indexed
 from keyvalise.store.null import Null
 from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
+from keyvalise.store.runs import near
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
 from keyvalise.store.tokens import Tokens
@@ -86,6 +87,11 @@ def _roomy(tail: Tail, more: Mapping[str, Any]) -> Tail:
     return replace(tail, arena=tail.arena.roomy(tail.longest, capacity))
 
 
+def _near(block: Block) -> tuple[Block, dict[str, Any]]:
+    """A block with its entries; where they are to lie is the reader's business when they are read again."""
+    return replace(block, held=near(block.held)), {}
+
+
 KINDS: dict[str, Kind] = {
     "memory": Kind(Memory),
     "tail": Kind(Tail, _written, _roomy),
@@ -94,7 +100,7 @@ KINDS: dict[str, Kind] = {
     "demoted": Kind(Demoted),
     "tokens": Kind(Tokens),
     "indexed": Kind(Indexed),
-    "block": Kind(Block),
+    "block": Kind(Block, _near),
     "sketch": Kind(Sketched),
     "null": Kind(Null),
     "arena": Kind(Arena),

@@ -19,6 +19,7 @@ from keyvalise.types.geometry import Geometry, Rope
 if TYPE_CHECKING:
     from keyvalise.types.scratch import Scratch
     from keyvalise.types.segment import Segment
+    from keyvalise.types.slow import Slow
     from keyvalise.types.when import Span
 
 
@@ -228,8 +229,7 @@ class Choice:
 class Sketch:
     """What an act remembers of the losers: entries that are read like others and never judged.
 
-    Shapes   keys [B, H, M, D], values [B, H, M, Dv] in the stored dtype; logw float32 [B, H, M], −inf where
-             nothing stands
+    Shapes   keys [B, H, M, D], values [B, H, M, Dv] as stored; logw float32 [B, H, M], −inf for nothing
     """
 
     keys: Tensor
@@ -241,11 +241,11 @@ class Sketch:
 class Env:
     """What a part may know of its layer; read-only.
 
-    Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing.
-    `prompt` holds the tokens every row had seen at its latest prompt end, `seen` those it has seen up to a
-    decision, `layers` the layers in which the stage decides (none named: all), `spans` the ordinals (first,
-    end) that a name marks in every row, `fixed` the tensors of assets, `weights` those of the layer itself
-    that a part needs ("o_proj": [Hq, Dv, E]).
+    Draws are hashes of (seed, part, layer, kv head, ordinal), see ops.hashing. `prompt` holds the tokens that
+    every row had seen at its latest prompt end, `seen` those up to a decision, `layers` those in which the
+    stage decides (none named: all), `spans` the ordinals (first, end) that a name marks in every row, `fixed`
+    the tensors of assets, `weights` those of the layer itself that a part needs ("o_proj": [Hq, Dv, E]),
+    `slow` the cache's slower tiers.
     """
 
     layer: int
@@ -258,6 +258,7 @@ class Env:
     spans: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     seen: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()
+    slow: Slow | None = None
 
     @property
     def among(self) -> tuple[list[int], int]:
@@ -270,8 +271,7 @@ class Env:
 class Memory:
     """One layer's memory: a value. Appending may write behind the length older values see, nowhere else.
 
-    stats    name → tensor [B, …];   clock  real tokens seen, per row
-    prompt   real tokens seen at the latest prompt end, per row
+    clock, prompt   tokens that every row has seen, now and at its latest prompt end;  stats: [B, …] by name
     """
 
     segments: tuple[Segment, ...]

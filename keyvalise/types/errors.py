@@ -9,7 +9,8 @@
     ├── HostError (RuntimeError)         a model, a cache or a call that cannot be served
     │   ├── UnsupportedModel
     │   ├── TornForward                  the previous forward stopped half way
-    │   └── StoreFailure                 a store that cannot be reached, read or written
+    │   ├── StoreFailure                 a store that cannot be reached, read or written
+    │   └── TierLost                     entries in a slow tier that can no longer be read
     └── InputError (ValueError)          a document, a file, a tensor or an option of the user
         ├── AssetError                   a profile or trained part that is missing, damaged or another model's
         ├── CacheFileError               a stored cache that cannot be read or written
@@ -17,6 +18,7 @@
         │   ├── FutureVersion            written by a later version
         │   └── OtherModel               made with another model, tokenizer or asset
         ├── DamagedStream                bytes of a bitstream that were changed, or never were one
+        ├── NoRoom                       a slow tier that may not hold what is put into it
         └── StoreError                   a store's address, or what is asked of it or put into it
 
 Inner parts raise the short fact; whoever knows the place adds it with `at`.
@@ -81,6 +83,10 @@ class StoreFailure(HostError):
     """A store's folder, server or service cannot be reached, read or written."""
 
 
+class TierLost(HostError):
+    """Entries in a slow tier cannot be written, or can no longer be read."""
+
+
 class InputError(KeyvaliseError, ValueError):
     """A user's document, file, tensor or option cannot be used."""
 
@@ -95,6 +101,10 @@ class DamagedStream(InputError):
 
 class StoreError(InputError):
     """A store's address is not understood, or what is asked of it or put into it cannot be served."""
+
+
+class NoRoom(InputError):
+    """A slow tier may not hold what is put into it."""
 
 
 class CacheFileError(InputError):

@@ -160,9 +160,15 @@ class Residual(Part, Protocol):
 
 
 class Place(Part, Protocol):
-    """Where entries in units lie."""
+    """Where entries in units lie: "device", "host" or "disk".
+
+    cache   entries that may stay near once they have been read, or a share of all
+    """
 
     tier: str
+
+    @property
+    def cache(self) -> Amount: ...
 
 
 @runtime_checkable
@@ -177,6 +183,12 @@ class Retrieve(Protocol):
     def block(self) -> int: ...
     @property
     def observers(self) -> tuple[Observer, ...]: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def reads_all(self) -> bool:
+        """Whether every step reads everything."""
+        ...
 
     def cut(self, env: Env, entries: Entries) -> Tensor:
         """See `Unit.cut`."""

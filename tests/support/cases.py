@@ -35,6 +35,7 @@ OWN: dict[str, dict[str, int]] = {
     "quest": {"read": 9, "page": 4, "block": 4},
     "sentencekv": {"read": 9, "most": 4, "sinks": 2, "recent": 3, "block": 5},
     "louiskv": {"read": 9, "cluster": 4, "sinks": 2, "recent": 3, "block": 5},
+    "headinfer": {"recent": 3, "block": 5},
     "retroinfer": {"read": 9, "cluster": 3, "segment": 13, "estimate": 9, "recent": 3, "block": 5},
 }
 """The same for one recipe: vatp's twenty sinks would fill what is kept of such a text, and the queries that
@@ -71,6 +72,7 @@ VARIANTS = {
     "> read(9, sinks=1, recent=3, block=8) > estimate(30%) @ 40%",
     "kivi_pages": "kivi(8, group=8, residual=8); "
     "pages(3) > ball > peak > read(9, sinks=1, recent=0, block=8) on 1..",
+    "clusters_on_disk": "int8(residual=4, group=8); clusters(3) > read(9, sinks=1, recent=3, block=8) > disk",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",
 }
 """Compositions that no entry of the catalogue shows: rhythms, ragged codes, weights, merges into codes,

@@ -25,9 +25,11 @@ def reader(text: str) -> Reader:
     return found
 
 
-def indexed(runs: Runs, text: str, kind: str = "ragged", cuts: tuple[int, ...] = ()) -> Indexed:
+def indexed(
+    runs: Runs, text: str, kind: str = "ragged", cuts: tuple[int, ...] = (), env: Env | None = None
+) -> Indexed:
     """The entries in units, added in blocks that end at these entries of every head; ordinals are slots."""
-    env = Env(0, runs.geometry)
+    env = env or Env(0, runs.geometry)
     found = Indexed(reader(text), env)
     slots = flat.slots(runs.counts, torch.device("cpu"))
     for begin, end in pairwise((0, *cuts, max(runs.counts))):

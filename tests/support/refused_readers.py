@@ -2,11 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from keyvalise.types.errors import BadArgument, RecipeError, UnmetNeed
+import torch
+
+from keyvalise import KVCache
+from keyvalise.store import spill
+from keyvalise.types.errors import BadArgument, InputError, NoRoom, RecipeError, TierLost, UnmetNeed
+from keyvalise.types.slow import Slow
 from tests.support.misuses import json, recipe
+from tests.support.models import tiny
+
+
+def nowhere() -> Any:
+    """A folder that is not there."""
+    return spill.DiskSpill.of(torch.zeros(3, 10, dtype=torch.uint8), Slow(folder="/nowhere/at/all"))
+
+
+def cut() -> Any:
+    """A file that has become shorter."""
+    found = spill.DiskSpill.of(torch.zeros(3, 10, dtype=torch.uint8), Slow())
+    os.ftruncate(found.number, 4)
+    return found.read(0, 3)
+
+
+def unreadable() -> Any:
+    """A file that can only be written."""
+    found = spill.DiskSpill.of(torch.zeros(3, 10, dtype=torch.uint8), Slow())
+    with open(os.devnull, "wb") as file:
+        return replace(found, number=file.fileno()).read(0, 3)
+
+
+def full_disk() -> Any:
+    """More bytes than any disk has."""
+    return spill.DiskSpill.of(torch.zeros(1, 1, dtype=torch.uint8).expand(2**60, 2), Slow())
+
 
 ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     RecipeError: [
@@ -33,6 +66,22 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
             recipe("clusters > together > read(9)"),
             "together needs units:alike, which neither the model nor an",
         ),
+    ],
+    NoRoom: [
+        (lambda: Slow(9).claim("host", 10), "would take 10 bytes, and 9 are allowed; allow more with --host"),
+        (full_disk, "entries on disk would take 2305843009213693952 bytes in "),
+    ],
+    TierLost: [
+        (nowhere, "entries cannot be written to /nowhere/at/all: No such file"),
+        (cut, "entries on disk are gone: their file has become shorter; make a new cache"),
+        (unreadable, "entries on disk cannot be read: Bad file descriptor"),
+    ],
+    InputError: [
+        (
+            lambda: KVCache(tiny("llama"), host_memory="9%"),
+            "must be a number of bytes such as 8GiB, got '9%'",
+        ),
+        (lambda: KVCache(tiny("llama"), host_memory=0), "must be a number of bytes such as 8GiB, got 0"),
     ],
     BadArgument: [
         (recipe("pages(0) > read(9)"), "n=0 is not allowed; n must be a whole number at least 1"),

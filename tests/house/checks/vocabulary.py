@@ -25,7 +25,14 @@ class Word:
     where: str
 
 
-FILES = ("store/file.py", "store/remote.py", "store/asset.py", "store/profile.py", "store/tiers/directory.py")
+FILES = (
+    "store/file.py",
+    "store/spill.py",
+    "store/remote.py",
+    "store/asset.py",
+    "store/profile.py",
+    "store/tiers/directory.py",
+)
 """The modules of the store that open files."""
 
 

@@ -196,3 +196,20 @@ def a_choice_holds_until_the_queries_turn_elsewhere() -> None:
         logits[1.1], drive.run(tiny("llama"), KVCache(tiny("llama"), every), calls).logits, strict=True
     ):
         assert_close(got, want, "logits_fp32", what="a choice at every step")
+
+
+@of("headinfer")
+def everything_is_read_and_nothing_else_changes() -> None:
+    for text in (
+        "headinfer(recent=3, block=5)",
+        "heads > read(100%, sinks=0, recent=3, block=5) > disk(cache=0)",
+    ):
+        cache, calls = KVCache(tiny("llama"), text), drive.text(N + 3).calls(N, 1, 1, 1)
+        got = drive.run(tiny("llama"), cache, calls).logits
+        for mine, stock in zip(
+            got, drive.run(tiny("llama"), KVCache(tiny("llama")), calls).logits, strict=True
+        ):
+            assert_close(mine, stock, "logits_fp32", what=text)
+        # Three layers of four heads; a key and a value of 16 numbers each; what came last lies near.
+        far = 3 * 4 * (N - 3) * 2 * 16 * 4
+        assert cache.shared.slow.step_bytes == sum(cache.shared.slow.held.values()) == far
