@@ -9,10 +9,14 @@ long one: transient bytes = high-water mark − resident before − bytes that t
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +27,12 @@ import psutil
 import torch
 
 from keyvalise.host.cache import KVCache
+from tests.support import profiles
 
 N_TOKENS = 8192
 ROUNDS = 3
+
+PROBE = "at prompt: probe > drop @ 25%"
 
 GROUPS: dict[str, tuple[float | None, tuple[str, ...]]] = {
     "full": (1.05, ("full",)),
@@ -37,6 +44,10 @@ GROUPS: dict[str, tuple[float | None, tuple[str, ...]]] = {
     "values": (None, ("vatp @ 25%", "caote @ 25%", "criticalkv @ 25%", "normxlogit @ 25%")),
     "merging": (None, ("ems @ 25%", "elastic @ 25%", "cam @ 25%")),
     "drawing": (None, ("keyformer @ 25%", "kvcrush @ 25%", "balancekv @ 25%", "weighted_random @ 25%")),
+    "profiles": (
+        None,
+        ("locret @ 25%", "fastgen @ 25%", "ehpc @ 25%", "plphp @ 25%", "prefixkv @ 25%", PROBE),
+    ),
 }
 """What a recipe looks at, or does → the most time of stock if any is asked for, and recipes."""
 
@@ -56,13 +67,31 @@ MEASURED = (
     "keyformer @ 25%",
     "kvcrush @ 25%",
     "balancekv @ 25%",
+    "locret @ 25%",
+    "fastgen @ 25%",
+    "ehpc @ 25%",
 )
 """Sides whose memory is measured."""
+
+
+def small() -> Any:
+    """The model, with a profile of random numbers under every name; what profiles say costs nothing."""
+    os.environ["KEYVALISE_HOME"] = _home()
+    return profiles.give(models.llama(models.SMALL))
+
+
+@functools.cache
+def _home() -> str:
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def prefill(model: Any, recipe: str, n: int = N_TOKENS) -> Any:
     """A cache that has read n tokens."""
     cache = models.stock(model) if recipe == "stock" else KVCache(model, recipe)
+    for name in cache.recipe.spans if isinstance(cache, KVCache) else ():
+        cache.span(name, 0, n)
     with torch.no_grad():
         model(models.tokens(n), past_key_values=cache, use_cache=True, logits_to_keep=1)
     return cache
@@ -71,7 +100,7 @@ def prefill(model: Any, recipe: str, n: int = N_TOKENS) -> Any:
 def timed(group: str) -> cases.Figure:
     """Stock and the recipes of a group in turns."""
     limit, recipes = GROUPS[group]
-    stock, model = models.llama(models.SMALL), models.llama(models.SMALL)
+    stock, model = models.llama(models.SMALL), small()
     held: dict[str, int] = {}
 
     def run(recipe: str) -> None:
@@ -109,7 +138,7 @@ def memory() -> cases.Figure:
 
 def child(recipe: str) -> dict[str, int]:
     """Bytes of one prefill in this process."""
-    model = models.llama(models.SMALL)
+    model = small()
     prefill(model, recipe, 256)
     process = psutil.Process()
     is_reset = _reset_peak()

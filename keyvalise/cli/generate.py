@@ -83,7 +83,8 @@ def generate(
     # Whatever can be wrong is told before anything slow is loaded.
     Recipe.parse(recipe)
     chosen = {"--document": document, "--recipe": recipe != "full", "--dtype": dtype != "auto"}
-    others = {"--prefill-chunk": prefill_chunk, "--host-memory": host_memory, "--seed": seed}
+    told = {"prefill_chunk": prefill_chunk, "host_memory": host_memory, "seed": seed}
+    others = {f"--{name.replace('_', '-')}": value for name, value in told.items()}
     text = inputs.documents(document or []) if cache is None else _only(cache, store, {**chosen, **others})
     from keyvalise.cli.session import Session
     from keyvalise.host.store import Store
@@ -94,9 +95,7 @@ def generate(
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()
         if cache is None:
-            session.read(
-                text, asked, kept, salt, prefill_chunk=prefill_chunk, host_memory=host_memory, seed=seed
-            )
+            session.read(text, asked, kept, salt, **told)
         else:
             session.open(cache, asked, salt)
         read_s = time.perf_counter() - begin

@@ -132,7 +132,7 @@ class Tail:
         if self.is_even and queries.stretch.is_plain and self.logw is None:
             return Partial(*attend.causal(q, k, self.values, **options)), self
         if q.shape[2] == 1 and queries.stretch.is_plain:
-            return Partial(*attend.dense(q, k, self.values, bias=self._bias(), **options)), self
+            return Partial(*attend.dense(q, k, self.values, bias=self.bias(), **options)), self
         return self._attend_rows(q, k, queries), self
 
     def _attend_rows(self, q: Tensor, k: Tensor, queries: Queries) -> Partial:
@@ -166,7 +166,7 @@ class Tail:
         zeros = torch.zeros((*self.arena.keys.shape[:2], width), device=self.arena.keys.device)
         return zeros if self.logw is None else torch.cat([self.logw, zeros], -1)
 
-    def _bias(self) -> Tensor:
+    def bias(self) -> Tensor:
         """Log-weights, and −inf behind every row's length; [B, H | 1, 1, T]."""
         device = self.arena.keys.device
         dead = (
