@@ -16,7 +16,7 @@ from pathlib import Path
 import rivals
 import table
 
-AREAS = ("imports", "decode", "prefill", "first_token", "kvpress_agreement")
+AREAS = ("imports", "decode", "prefill", "shared", "first_token", "kvpress_agreement")
 
 
 def main() -> int:

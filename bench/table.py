@@ -18,6 +18,7 @@ AREAS = {
     "decode": "Decoding",
     "prefill": "Prefill",
     "first_token": "First token from a store",
+    "shared": "Rows that share a beginning",
     "kvpress": "Agreement with kvpress",
 }
 

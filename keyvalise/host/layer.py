@@ -293,4 +293,5 @@ class MemoryLayer(CacheLayerMixin):
     def _select(self, index: Tensor) -> None:
         self.confirm()
         if self.memory is not None:
-            self.memory = store.rows(self.memory, index.to(store.device(self.memory)))
+            is_over = self.river is not None and self.river.is_over(self.shared.prompt_columns is not None)
+            self.memory = store.rows(self.memory, index.to(store.device(self.memory)), is_over)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from keyvalise.store import layer as store
 from keyvalise.store.roll import writable
+from keyvalise.store.shared import Shared
 
 if TYPE_CHECKING:
     from keyvalise.host.cache import KVCache
@@ -122,7 +123,8 @@ def entries_in(memory: Any) -> int:
     if memory is None:
         return 0
     counts = [segment.lengths for segment in writable(memory)]
-    return round(sum(float(count.float().mean()) for count in counts))
+    own = sum(float(count.float().mean()) for count in counts)
+    return round(own) + sum(segment.longest for segment in memory.segments if isinstance(segment, Shared))
 
 
 def walk(cache: KVCache) -> Iterator[tuple[int, str, str, str, Tensor]]:

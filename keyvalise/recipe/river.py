@@ -73,6 +73,10 @@ class LayerRiver:
         is_idle = not self.always and not self.has_decode_stages and not self.is_tight
         return is_idle and self.reader is None
 
+    def is_over(self, is_prompt_known: bool) -> bool:
+        """Whether nothing more is decided of what is held; a prompt whose end nobody has said may go on."""
+        return self.is_quiet and (is_prompt_known or not self.stages)
+
     def tokens(
         self, stage: Stage, rows: Sequence[bool], memory: Memory, groups: Sequence[int] = ()
     ) -> list[int]:

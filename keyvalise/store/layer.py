@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import attend
-from keyvalise.store import flat, tokens
+from keyvalise.store import flat, shared, tokens
 from keyvalise.store.chosen import keep, packed
 from keyvalise.store.coded import Coded
 from keyvalise.store.demoted import Demoted
@@ -23,6 +23,7 @@ from keyvalise.store.indexed import Indexed
 from keyvalise.store.joining import joined
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.roll import Roll, writable
+from keyvalise.store.shared import Shared
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
 from keyvalise.store.tokens import Tokens
@@ -215,7 +216,8 @@ def row_lengths(memory: Memory) -> tuple[int, ...]:
 
 def positions(memory: Memory) -> list[list[list[int]]]:
     """[row][kv head] → ordinals of all stored entries, ascending, those of demoted ones among them."""
-    found = [Roll.of(memory).entries.ordinals]
+    found = [Roll.of(memory).entries.ordinals] if writable(memory) else []
+    found += [s.ordinals() for s in memory.segments if isinstance(s, Shared)]
     found += [s.held.entries().ordinals for s in memory.segments if isinstance(s, Demoted)]
     ordinals = torch.cat(found, -1).sort(-1).values
     return [[[o for o in head if o >= 0] for head in row] for row in ordinals.tolist()]
@@ -234,6 +236,8 @@ def live_groups(memory: Memory) -> list[int]:
 def cropped(memory: Memory, n: int) -> Memory:
     """Without the last n tokens of every row, or of all it has, wherever they lie; statistics stay."""
     clock = tuple(max(seen - n, 0) for seen in memory.clock)
+    if n > min(row_lengths(memory)) and any(isinstance(s, Shared) for s in memory.segments):
+        memory = shared.apart(memory)
     memory = replace(memory, clock=clock, prompt=tuple(map(min, memory.prompt, clock)))
     memory = replace(memory, segments=tuple(_demoted_before(memory.segments, clock)))
     if not writable(memory):
@@ -263,9 +267,14 @@ def device(memory: Memory) -> torch.device:
     return next((named[2].device for _, named in tensors(memory)), torch.device("cpu"))
 
 
-def rows(memory: Memory, index: Tensor) -> Memory:
-    """A memory whose row i is the old row index[i]."""
+def rows(memory: Memory, index: Tensor, may_share: bool = False) -> Memory:
+    """A memory whose row i is the old row index[i].
+
+    may_share   rows that are the same may be held once, where that is worth while
+    """
     order = index.tolist()
+    if may_share and len(set(order)) < len(order) and shared.may_be(memory):
+        return shared.share(memory, index)
     return Memory(
         tuple(segment.rows(index) for segment in memory.segments),  # type: ignore[misc]
         {name: stat[index] for name, stat in memory.stats.items()},

@@ -30,6 +30,7 @@ from keyvalise.store.null import Null
 from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.runs import near
+from keyvalise.store.shared import Past, Shared
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
 from keyvalise.store.tokens import Tokens
@@ -103,6 +104,8 @@ KINDS: dict[str, Kind] = {
     "block": Kind(Block, _near),
     "sketch": Kind(Sketched),
     "null": Kind(Null),
+    "shared": Kind(Shared),
+    "past": Kind(Past),
     "arena": Kind(Arena),
     "places": Kind(Places),
     "codes": Kind(Codes),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import attend, rope
-from keyvalise.store import flat
+from keyvalise.store import flat, shared
 from keyvalise.store.places import Places
 from keyvalise.store.ragged import Ragged
 from keyvalise.types.code import Chained
@@ -151,10 +151,10 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
 
 
 def laid_open(memories: Mapping[int, Memory]) -> dict[int, Memory]:
-    """layer → memory of all layers, with the raw entries that tokens in code stand for in their place."""
+    """layer → memory of all layers: rows have their own entries, and those that tokens in code stand for."""
     below, found = None, {}
     for layer, memory in sorted(memories.items()):
-        segments = []
+        memory, segments = shared.apart(memory), []
         for segment in memory.segments:
             if isinstance(segment, Tokens):
                 below = segment.codec.read(segment.env, segment.codes, below)

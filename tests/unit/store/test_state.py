@@ -15,6 +15,7 @@ from keyvalise.store import state
 from keyvalise.store.arena import Arena
 from keyvalise.store.coded import Coded
 from keyvalise.store.demoted import Demoted
+from keyvalise.store.shared import Past, Shared
 from keyvalise.store.sketched import Sketched
 from keyvalise.store.tail import Tail
 from keyvalise.store.tokens import Tokens
@@ -115,6 +116,7 @@ def kinds() -> dict[str, Segment]:
         "demoted": Demoted(coded, torch.rand(2, 4, 6).half(), "demote"),
         "tokens": Tokens.of(Chain(), Env(0, SHAPE), even, Stretch.whole(5, (0, 0)), Scratch()),
         "null": segments.null(SHAPE),
+        "shared": Shared((Past(tail), coded), (1, 0)),
         "indexed": replace(units, columns={"mass": torch.rand(2, 4, 7)}),
     }
     assert found.keys() == {kind.type.kind for kind in state.KINDS.values() if hasattr(kind.type, "kind")}
