@@ -52,17 +52,16 @@ class Ledger:
 
     @staticmethod
     def of(cache: KVCache) -> Ledger:
-        others = {pointer for kin in cache.shared.kin if kin is not cache for pointer in storages(kin)}
+        kin = (other for other in cache.shared.kin if other is not cache)
+        others = {place(tensor) for other in kin for *_, tensor in walk(other)}
         counted: set[int] = set()
         lines: dict[tuple[int, str, str, str, bool], int] = {}
         for layer, kind, field, tier, tensor in walk(cache):
-            storage = tensor.untyped_storage()
-            place = storage.data_ptr()
-            if place in counted and not tensor.is_meta:
+            if place(tensor) in counted:
                 continue
-            counted.add(place)
-            key = (layer, kind, field, tier, place in others and not tensor.is_meta)
-            lines[key] = lines.get(key, 0) + storage.nbytes()
+            counted.add(place(tensor))
+            key = (layer, kind, field, tier, place(tensor) in others)
+            lines[key] = lines.get(key, 0) + held(tensor)
         layers = list(cache.shared.layers.items())
         return Ledger(
             str(cache.recipe),
@@ -90,9 +89,9 @@ class Ledger:
         return sum(self.assets.values())
 
     def by_field(self) -> dict[str, int]:
-        """Bytes per field over all layers."""
+        """Bytes in memory per field over all layers."""
         total: dict[str, int] = {}
-        for line in self.lines:
+        for line in (line for line in self.lines if line.tier != "disk"):
             total[line.field] = total.get(line.field, 0) + line.n_bytes
         return total
 
@@ -111,6 +110,11 @@ def knobs(found: dict[int, list[str]]) -> Iterator[str]:
     for sentence, layers in where.items():
         word = "layer" if len(layers) == 1 else "layers"
         yield f"{word} {', '.join(map(str, layers))}: {sentence}"
+
+
+def place(tensor: Tensor) -> int:
+    """What tells a storage from all others; what lies in a file has a tensor that stands for it."""
+    return id(tensor) if tensor.is_meta else tensor.untyped_storage().data_ptr()
 
 
 def held(tensor: Tensor) -> int:

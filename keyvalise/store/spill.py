@@ -79,8 +79,7 @@ class DiskSpill:
     """Rows in a file without a name: nobody can remove it while it is open, and it goes with this process."""
 
     number: int
-    n_rows: int
-    width: int
+    stands: Tensor
     slow: Slow
 
     tier: ClassVar[str] = "disk"
@@ -100,9 +99,13 @@ class DiskSpill:
         except OSError as error:
             raise TierLost(f"entries cannot be written to {folder}: {error.strerror}") from None
         slow.claim("disk", n_bytes)
-        made = DiskSpill(number, rows.shape[0], rows.shape[1], slow)
+        made = DiskSpill(number, torch.empty(rows.shape, dtype=torch.uint8, device="meta"), slow)
         weakref.finalize(made, _close, made.number, slow, n_bytes)
         return made
+
+    @property
+    def width(self) -> int:
+        return self.stands.shape[1]
 
     def read(self, start: int, n: int) -> Tensor:
         room = bytearray(n * self.width)
@@ -120,7 +123,7 @@ class DiskSpill:
         return rows.view(n, self.width)
 
     def tensor(self) -> Tensor:
-        return torch.empty(self.n_rows, self.width, dtype=torch.uint8, device="meta")
+        return self.stands
 
 
 def _close(number: int, slow: Slow, n_bytes: int) -> None:
