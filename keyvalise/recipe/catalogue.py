@@ -101,6 +101,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "ball": "keyvalise.retrieve.ball.BallSummary",
         "box": "keyvalise.retrieve.box.BoxSummary",
         "centroid": "keyvalise.retrieve.centroid.CentroidSummary",
+        "graph": "keyvalise.retrieve.graph.GraphSummary",
     },
     "query": {
         "now": "keyvalise.retrieve.now.NowQuery",
@@ -182,6 +183,7 @@ RECIPES = (
     "pq",
     "rq",
     "topk",
+    "retrievalattention",
     "quest",
     "retroinfer",
     "sentencekv",

@@ -114,6 +114,8 @@ def _check_reader(recipe: Recipe, have: frozenset[str], geometry: Geometry) -> N
     if recipe.reader is None:
         return
     _check_layers(recipe.reader_layers, geometry)
+    if recipe.code is None and recipe.reader.place.tier == "device":
+        have |= {"entries:near"}
     for part in recipe.reader.parts:
         _meet(part, have)
         have |= part.gives

@@ -26,6 +26,7 @@ from keyvalise.types.retrieve import (
     Reading,
     Reads,
     Residual,
+    Searching,
     Summary,
     Table,
     Trigger,
@@ -67,8 +68,12 @@ class Reader:
     @property
     def observers(self) -> tuple[Observer, ...]:
         """What its parts want remembered, equal ones once."""
-        wanted = (*self.unit.observers, *self.query.observers, *self.trigger.observers)
-        return tuple(dict.fromkeys(wanted))
+        parts = (self.unit, self.summary, self.query, self.trigger)
+        return tuple(dict.fromkeys(observer for part in parts for observer in part.observers))
+
+    @property
+    def joins(self) -> bool:
+        return not isinstance(self.summary, Searching)
 
     @property
     def reads_all(self) -> bool:
@@ -105,6 +110,18 @@ class Reader:
         if known is not None and not bool(due.any()):
             return _reads(memo), memo
         asked = self.query.query(env, queries)
+        if isinstance(self.summary, Searching):
+            found = {"exact": self._searched(env, tables, asked)}
+        else:
+            found = self._ranked(env, tables, queries, asked)
+        if known is not None:
+            found = {name: _kept(memo[name], new, due) for name, new in found.items()}
+        return _reads(found), found
+
+    def _ranked(
+        self, env: Env, tables: Sequence[Table], queries: Queries, asked: Tensor
+    ) -> dict[str, Tensor]:
+        """All units are asked, then shared out."""
         logits = torch.cat([self.summary.score(env, table.summaries, asked) for table in tables], -1)
         sizes = torch.cat([table.sizes for table in tables], -1)
         ranking = self.group.ranking(env, logits, sizes)
@@ -112,10 +129,22 @@ class Reader:
         amounts = [_amount(part.amount, sizes) for part in (self.read, self.residual) if part.amount]
         if (ready := self.query.is_ready(env, queries)) is not None:
             amounts[0] = torch.where(ready[:, None], amounts[0], sizes.sum(-1))
-        found = dict(zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False))
-        if known is not None:
-            found = {name: _kept(memo[name], new, due) for name, new in found.items()}
-        return _reads(found), found
+        return dict(zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False))
+
+    def _searched(self, env: Env, tables: Sequence[Table], asked: Tensor) -> Tensor:
+        """The best of what every table finds, one entry each."""
+        assert isinstance(self.summary, Searching)
+        sizes = units.of_heads(torch.cat([table.sizes for table in tables], -1), asked.shape[1])
+        amounts, first = _amount(self.read.amount, sizes).clamp(min=1), 0
+        n, found = int(amounts.max()), []
+        for table in tables:
+            mine, logits = self.summary.search(env, table, asked, n)
+            found.append((torch.where(mine < 0, -1, mine + first), logits))
+            first += table.sizes.shape[-1]
+        chosen, logits = (torch.cat(both, -1) for both in zip(*found, strict=True))
+        order = logits.sort(dim=-1, descending=True, stable=True).indices[..., :n]
+        rank = torch.arange(order.shape[-1], device=order.device)
+        return chosen.gather(-1, order).masked_fill(rank >= amounts[..., None], -1)
 
     def guess(self, env: Env, tables: Sequence[Table], chosen: Tensor, queries: Queries) -> Partial:
         answers, first = [], 0

@@ -84,4 +84,11 @@ PAPERS: dict[str, Paper] = {
         2025,
         "2502.12574",
     ),
+    "chen2024roargraph": Paper(
+        "Chen, Meng and Zhang, Kai and He, Zhenying and Jing, Yinan and Wang, X. Sean",
+        "{RoarGraph}: A Projected Bipartite Graph for Efficient Cross-Modal Approximate Nearest Neighbor "
+        "Search",
+        2024,
+        "2408.08933",
+    ),
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 from keyvalise.ops import units
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import Observer
 from keyvalise.types.retrieve import Cut, Summaries
 
 
@@ -31,8 +32,9 @@ class BallSummary:
     name: ClassVar[str] = "ball"
     room: ClassVar[str] = "summary"
     needs: ClassVar[frozenset[str]] = frozenset({"keys"})
-    gives: ClassVar[frozenset[str]] = frozenset({"units:mean"})
+    gives: ClassVar[frozenset[str]] = frozenset({"units:mean", "units:ranked"})
     takes: ClassVar[frozenset[str]] = frozenset()
+    observers: ClassVar[tuple[Observer, ...]] = ()
 
     def unit_bytes(self, geometry: Geometry) -> int:
         return (geometry.key_dim + 1) * geometry.itemsize

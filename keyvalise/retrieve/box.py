@@ -10,6 +10,7 @@ from torch import Tensor
 from keyvalise.ops import units
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import Observer
 from keyvalise.types.retrieve import Cut, Summaries
 
 
@@ -29,8 +30,9 @@ class BoxSummary:
     name: ClassVar[str] = "box"
     room: ClassVar[str] = "summary"
     needs: ClassVar[frozenset[str]] = frozenset({"keys"})
-    gives: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset({"units:ranked"})
     takes: ClassVar[frozenset[str]] = frozenset()
+    observers: ClassVar[tuple[Observer, ...]] = ()
 
     def unit_bytes(self, geometry: Geometry) -> int:
         return 2 * geometry.key_dim * geometry.itemsize

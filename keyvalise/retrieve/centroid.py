@@ -12,6 +12,7 @@ from keyvalise.ops import units
 from keyvalise.types.argument import arg
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.part import Observer
 from keyvalise.types.retrieve import Cut, Summaries
 
 
@@ -35,8 +36,9 @@ class CentroidSummary:
     name: ClassVar[str] = "centroid"
     room: ClassVar[str] = "summary"
     needs: ClassVar[frozenset[str]] = frozenset({"keys"})
-    gives: ClassVar[frozenset[str]] = frozenset({"units:mean"})
+    gives: ClassVar[frozenset[str]] = frozenset({"units:mean", "units:ranked"})
     takes: ClassVar[frozenset[str]] = frozenset()
+    observers: ClassVar[tuple[Observer, ...]] = ()
 
     def unit_bytes(self, geometry: Geometry) -> int:
         return geometry.key_dim * geometry.itemsize

@@ -48,7 +48,7 @@ class PeakGroup:
 
     name: ClassVar[str] = "peak"
     room: ClassVar[str] = "group"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"units:ranked"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
 

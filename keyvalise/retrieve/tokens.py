@@ -27,7 +27,7 @@ class TokensUnit:
     name: ClassVar[str] = "tokens"
     room: ClassVar[str] = "unit"
     needs: ClassVar[frozenset[str]] = frozenset()
-    gives: ClassVar[frozenset[str]] = frozenset({"units:alike"})
+    gives: ClassVar[frozenset[str]] = frozenset({"units:alike", "units:one"})
     takes: ClassVar[frozenset[str]] = frozenset()
     observers: ClassVar[tuple[Observer, ...]] = ()
     keeps_order: ClassVar[bool] = True

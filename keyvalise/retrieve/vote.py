@@ -25,7 +25,7 @@ class VoteGroup:
 
     name: ClassVar[str] = "vote"
     room: ClassVar[str] = "group"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"units:ranked"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
 
@@ -47,7 +47,7 @@ class TogetherGroup:
 
     name: ClassVar[str] = "together"
     room: ClassVar[str] = "group"
-    needs: ClassVar[frozenset[str]] = frozenset({"units:alike", "sets:layer"})
+    needs: ClassVar[frozenset[str]] = frozenset({"units:alike", "units:ranked", "sets:layer"})
     gives: ClassVar[frozenset[str]] = frozenset()
     takes: ClassVar[frozenset[str]] = frozenset()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from keyvalise.ops import attend, units
 from keyvalise.store import flat, runs
 from keyvalise.store.coded import Coded
+from keyvalise.store.ragged import Ragged
 from keyvalise.store.runs import Run
 from keyvalise.store.stowed import Stowed
 from keyvalise.types.data import Env, Partial, Queries
@@ -33,13 +34,13 @@ class Block:
     summaries: Mapping[str, Tensor]
 
     @staticmethod
-    def of(held: runs.Near, retrieve: Retrieve, env: Env) -> Block:
+    def of(held: runs.Near, retrieve: Retrieve, env: Env, stats: Mapping[str, Tensor]) -> Block:
         """Cut entries that ascend by ordinal in every head."""
         entries = held.entries()
         unit, device = retrieve.cut(env, entries), entries.live.device
         counts = torch.where(entries.live, unit, -1).amax(-1) + 1
         n = int(counts.max())
-        cut = Cut(entries, unit, units.sizes(unit, entries.live, n))
+        cut = Cut(entries, unit, units.sizes(unit, entries.live, n), stats)
         index, live = flat.padded_index(held.bounds, held.shape, device)
         home = torch.arange(len(held.counts), device=device).view(*held.shape, 1)
         order = index[live][torch.argsort((home * n + unit)[live], stable=True)]
@@ -53,7 +54,13 @@ class Block:
 
     @property
     def table(self) -> Table:
-        return Table(self.sizes, {name: self.padded(tensor) for name, tensor in self.summaries.items()})
+        summaries = {name: self.padded(tensor) for name, tensor in self.summaries.items()}
+        return Table(self.sizes, summaries, self.keys)
+
+    def keys(self, home: int) -> Tensor:
+        """Keys [n, D] of one (row, head), unit by unit, of raw entries near by."""
+        assert isinstance(self.held, Ragged), "who asks for keys needs entries:near"
+        return self.held.keys[slice(*self.held.bounds[home : home + 2])]
 
     @property
     def sizes(self) -> Tensor:

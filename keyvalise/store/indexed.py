@@ -68,13 +68,13 @@ class Indexed:
         device = self.blocks[0].ends.device
         return torch.tensor(self.counts, dtype=torch.int32, device=device).view(self.shape)
 
-    def grown(self, run: Near, env: Env) -> Indexed:
+    def grown(self, run: Near, env: Env, stats: Mapping[str, Tensor]) -> Indexed:
         """With later entries, all but the first tokens as another block.
 
         Blocks are joined so that each is larger than the next: a thousand of them copy an entry ten times.
         What was chosen before is chosen anew.
 
-        env   what is known of the rows when the entries become units
+        env, stats   what is known of the rows and remembered of their queries when entries become units
         """
         entries = run.entries()
         is_first = entries.live & (entries.ordinals < self.retrieve.sinks)
@@ -84,8 +84,8 @@ class Indexed:
             own = replace(own, columns={})
             first = own if first is None else runs.together([first, own])
             run = runs.taken(run, entries.live & ~is_first)
-        blocks = [*self.blocks, Block.of(run, self.retrieve, env)]
-        while len(blocks) > 1 and blocks[-2].longest <= 2 * blocks[-1].longest:
+        blocks = [*self.blocks, Block.of(run, self.retrieve, env, stats)]
+        while self.retrieve.joins and len(blocks) > 1 and blocks[-2].longest <= 2 * blocks[-1].longest:
             blocks[-2:] = [blocks[-2].join(blocks[-1])]
         return replace(self, first=first, blocks=tuple(blocks), memo={}, columns={})
 

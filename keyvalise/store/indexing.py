@@ -55,7 +55,7 @@ def settle(memory: Memory, retrieve: Retrieve, env: Env, rows: tuple[bool, ...],
     known = [segment for segment in memory.segments if isinstance(segment, Indexed)]
     start = known[0] if known else Indexed(retrieve, env)
     env = replace(env, prompt=memory.prompt, seen=memory.clock)
-    return replace(memory, segments=(*frozen, start.grown(new, env), *rest))
+    return replace(memory, segments=(*frozen, start.grown(new, env, memory.stats), *rest))
 
 
 def placed(memory: Memory, slow: Slow) -> Memory:

@@ -58,6 +58,9 @@ VOCABULARY = (
         "sets:layer",  # one kept set for all heads of a layer
         "sets:model",  # one kept set for all heads of all layers
         "units:mean",  # mean keys of units
+        "units:one",  # units of one entry
+        "units:ranked",  # a logit of every unit
+        "entries:near",  # entries in units as they came, where the model computes
         "units:alike",  # units that are the same in all heads of a layer
         "weight:o_proj",
         "weight:unembed",

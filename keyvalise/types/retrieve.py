@@ -8,7 +8,7 @@ Axes     U units of a head, those of the head that has most; A choices per row: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -30,11 +30,13 @@ Summaries = Mapping[str, Tensor]
 class Table:
     """What is known of a block's units without reading them.
 
-    Shapes   sizes int32 [B, H, U]: entries of every unit, 0 where there is none
+    Shapes   sizes int32 [B, H, U]: entries of every unit, 0 where there is none;  keys(row·H + head) → [n, D]
+             of that head's entries, unit by unit, where they lie near
     """
 
     sizes: Tensor
     summaries: Summaries
+    keys: Callable[[int], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Unit(Part, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Entries of a block, whose units they are, and how many units every head has room for.
+    """Entries of a block, whose units they are, how many units every head has room for, and the statistics of
+    the layer.
 
     Shapes   unit int64 [B, H, T], sizes int32 [B, H, U]
     """
@@ -78,6 +81,7 @@ class Cut:
     entries: Entries
     unit: Tensor
     sizes: Tensor
+    stats: Mapping[str, Tensor]
 
 
 class Summary(Part, Protocol):
@@ -85,6 +89,9 @@ class Summary(Part, Protocol):
 
     Law      a unit of one entry is ranked like its key
     """
+
+    @property
+    def observers(self) -> tuple[Observer, ...]: ...
 
     def unit_bytes(self, geometry: Geometry) -> int:
         """Bytes that stand for one unit of one kv head."""
@@ -96,6 +103,15 @@ class Summary(Part, Protocol):
 
     def score(self, env: Env, summaries: Summaries, q: Tensor) -> Tensor:
         """float32 [B, Hq, U] for q float32 [B, Hq, D]: logits of the units, anything where there is none."""
+        ...
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """A summary that finds units without asking all; its blocks are never joined."""
+
+    def search(self, env: Env, table: Table, q: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """The n best units int64 [B, Hq, n], −1 where there are fewer, and their logits."""
         ...
 
 
@@ -185,6 +201,11 @@ class Retrieve(Protocol):
     def observers(self) -> tuple[Observer, ...]: ...
     @property
     def place(self) -> Place: ...
+    @property
+    def joins(self) -> bool:
+        """Whether blocks may be joined."""
+        ...
+
     @property
     def reads_all(self) -> bool:
         """Whether every step reads everything."""

@@ -80,7 +80,7 @@ def test_a_cache_may_be_held_in_half_the_bytes(case: Case, half: str) -> None:
         assert_close(got.logits[0], want.logits[0], "exact")
     assert got.logits[1].dtype is torch.float32
     assert raw_dtypes(narrow) == {HALVES[half]}
-    if not case.drops and not case.codes:
+    if not (case.drops or case.codes or case.reads):
         assert 1.9 * narrow.nbytes < wide.nbytes
         for a, b in zip(got.logits, want.logits, strict=True):
             assert_close(a, b, f"logits_{half}")

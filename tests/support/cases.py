@@ -35,6 +35,16 @@ OWN: dict[str, dict[str, int]] = {
     "quest": {"read": 9, "page": 4, "block": 4},
     "sentencekv": {"read": 9, "most": 4, "sinks": 2, "recent": 3, "block": 5},
     "louiskv": {"read": 9, "cluster": 4, "sinks": 2, "recent": 3, "block": 5},
+    "retrievalattention": {
+        "read": 9,
+        "degree": 4,
+        "sample": 16,
+        "beam": 9,
+        "width": 9,
+        "sinks": 2,
+        "recent": 3,
+    }
+    | {"block": 5},
     "headinfer": {"recent": 3, "block": 5},
     "retroinfer": {"read": 9, "cluster": 3, "segment": 13, "estimate": 9, "recent": 3, "block": 5},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -26,7 +27,12 @@ def reader(text: str) -> Reader:
 
 
 def indexed(
-    runs: Runs, text: str, kind: str = "ragged", cuts: tuple[int, ...] = (), env: Env | None = None
+    runs: Runs,
+    text: str,
+    kind: str = "ragged",
+    cuts: tuple[int, ...] = (),
+    env: Env | None = None,
+    stats: Mapping[str, Tensor] | None = None,
 ) -> Indexed:
     """The entries in units, added in blocks that end at these entries of every head; ordinals are slots."""
     env = env or Env(0, runs.geometry)
@@ -35,7 +41,9 @@ def indexed(
     for begin, end in pairwise((0, *cuts, max(runs.counts))):
         mine = (slots >= begin) & (slots < end)
         run = replace(runs.pick(mine).flat(), ordinals=slots[mine])
-        found = found.grown(Coded.of(PlainEncode(), env, run) if kind == "coded" else Ragged.of(run), env)  # type: ignore[arg-type]
+        found = found.grown(
+            Coded.of(PlainEncode(), env, run) if kind == "coded" else Ragged.of(run), env, stats or {}
+        )  # type: ignore[arg-type]
     return found
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from keyvalise import KVCache
+from keyvalise.ops import graph
 from keyvalise.store.indexed import Indexed
 from keyvalise.types.data import Memory
 from tests.laws.faithful.table import N, of
@@ -71,6 +72,32 @@ def the_largest_logits_of_every_query_head() -> None:
             assert sorted(chosen(segment, head)) == sorted(best)
             count += 1
     assert count == 3 * 3 * 8
+
+
+@of("retrievalattention")
+def a_search_as_wide_as_the_keys_are_many_finds_the_largest_logits() -> None:
+    calls, same = drive.text(N + 3).calls(N, 1, 1, 1), "read=9, sinks=2, recent=3, block=5"
+    wide = f"retrievalattention({same}, width=200, degree=4, sample=16)"
+    logits = [
+        drive.run(tiny("llama"), KVCache(tiny("llama"), text), calls).logits
+        for text in (wide, f"topk({same})")
+    ]
+    for got, want in zip(*logits, strict=True):
+        assert_close(got, want, "logits_fp32", what=wide)
+
+
+@of("retrievalattention")
+def links_are_learnt_from_the_prompts_queries() -> None:
+    text = "retrievalattention(read=9, sinks=2, recent=3, block=5, degree=4, sample={}, width=9)"
+    (_, learnt), *_ = steps(text.format(64))
+    (_, bare), *_ = steps(text.format(0))
+    assert not torch.equal(learnt.blocks[0].summaries["edges"], bare.blocks[0].summaries["edges"])
+    for segment in (learnt, bare):
+        for home in range(4):
+            block = segment.blocks[0]
+            edges = block.padded(block.summaries["edges"])[0, home]
+            entry = int(block.padded(block.summaries["entry"])[0, home].int().argmax())
+            assert bool(graph.reachable(graph.Graph(edges, entry)).all())
 
 
 @of("quest")

@@ -15,8 +15,8 @@ NAMES = (
     "full streaming h2o observed snapkv tova knorm keydiff expected random weighted_random pyramidkv "
     "adakv headkv headkv_r2 compresskv prefixkv duo rlkv rlkv_surrogate razor vatp caote criticalkv "
     "keyformer fastgen plphp normxlogit locret ehpc kvcrush balancekv ems elastic cam mikv kivi nsnquant "
-    "commvq aquakv int8 int4 int2 hqq lvq leanvec lowrank pq rq topk quest retroinfer sentencekv louiskv "
-    "headinfer"
+    "commvq aquakv int8 int4 int2 hqq lvq leanvec lowrank pq rq topk retrievalattention quest retroinfer "
+    "sentencekv louiskv headinfer"
 )
 
 

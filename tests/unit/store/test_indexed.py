@@ -20,12 +20,19 @@ READERS = (
     "pages(5) > together > read(9, sinks=2)",
     "clusters(4, segment=20) > vote > read(9, sinks=2)",
     "clusters(4) > centroid(measure=cosine) > each > read(30%, sinks=2)",
+    "tokens > graph(sample=0, degree=6, width=30) > each > read(9, sinks=2)",
 )
+BOTH = [
+    (text, kind)
+    for text in READERS
+    for kind in ("ragged", "coded")
+    if "graph" not in text or kind == "ragged"
+]
+"""A graph is walked over raw keys."""
 
 
-@pytest.mark.parametrize("kind", ["ragged", "coded"])
 @pytest.mark.parametrize("softcap", [None, 3.0])
-@pytest.mark.parametrize("text", READERS)
+@pytest.mark.parametrize(("text", "kind"), BOTH)
 def test_what_is_read_is_one_softmax(text: str, kind: str, softcap: float | None) -> None:
     shape = Geometry(1, 6, 3, 8, 5, torch.float32, 0.4, softcap)
     runs = Runs.random(shape, COUNTS, weighs=True)
@@ -38,8 +45,7 @@ def test_what_is_read_is_one_softmax(text: str, kind: str, softcap: float | None
         assert torch.allclose(got.out.double(), want.out, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["ragged", "coded"])
-@pytest.mark.parametrize("text", READERS)
+@pytest.mark.parametrize(("text", "kind"), BOTH)
 def test_everything_is_full_attention(text: str, kind: str) -> None:
     runs = Runs.random(SHAPE, COUNTS)
     whole = (
