@@ -3,9 +3,9 @@
 python bench/limit.py [--dims 8 16 32] [--units 8 16 …] [--entries 4] [--seeds 3]  → docs/results/limit.jsonl
 
 Keys and queries are free: they are trained, by what a summary makes of the keys, until every query's two
-units rank first or nothing improves. Recall is the share of a query's two units among the two that rank first: what
-a summary can do at best (`own`), and what it makes of keys that were trained without it (`of_keys`), where
-single keys decide.
+units rank first or nothing improves. Recall is the share of a query's two units among the two that rank
+first: what a summary can do at best (`own`), and what it makes of keys that were trained without it
+(`of_keys`), where single keys decide.
 """
 
 from __future__ import annotations
