@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from keyvalise.observe.sample import SampleObserver
-from keyvalise.ops import graph
+from keyvalise.ops import graphs
 from keyvalise.types.argument import arg
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
@@ -55,20 +54,11 @@ class GraphSummary:
         return 8 * self.degree + 1
 
     def build(self, env: Env, cut: Cut) -> dict[str, Tensor]:
-        entries, keys = cut.entries, cut.entries.keys()
-        n_rows, n_heads, n_units = cut.sizes.shape
-        edges = torch.full((n_rows, n_heads, n_units, 2 * self.degree), -1, dtype=torch.int32)
-        entry = torch.zeros(n_rows, n_heads, n_units, dtype=torch.bool)
-        for row in range(n_rows):
-            asked = self._asked(cut, row, n_heads)
-            for head in range(n_heads):
-                n = int(entries.lengths[row, head])
-                if n:
-                    made = graph.build(
-                        keys[row, head, :n], asked[head], degree=self.degree, beam=self.beam, truth=100
-                    )
-                    edges[row, head, :n], entry[row, head, made.entry] = made.edges, True
-        return {"edges": edges, "entry": entry}
+        entries, n_heads = cut.entries, cut.sizes.shape[1]
+        asked = [self._asked(cut, row, n_heads) for row in range(len(cut.sizes))]
+        keys = entries.keys()[:, :, : cut.sizes.shape[-1]]
+        made = graphs.build(keys, entries.lengths, asked, degree=self.degree, beam=self.beam)
+        return made._asdict()
 
     def _asked(self, cut: Cut, row: int, n_heads: int) -> Tensor:
         """float32 [H, G·m, D]: the queries that a kv head learns from."""
@@ -80,23 +70,7 @@ class GraphSummary:
         return grouped
 
     def search(self, env: Env, table: Table, q: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """The n best units [B, Hq, n], −1 where fewer were met, and their logits."""
-        n_rows, n_heads = table.sizes.shape[:2]
-        grouped = q.unflatten(1, (n_heads, -1)).float()
-        units = torch.full((*grouped.shape[:3], n), -1, dtype=torch.long)
-        logits = torch.full(units.shape, -torch.inf)
-        for row in range(n_rows):
-            for head in range(n_heads):
-                keys = table.keys(row * n_heads + head)
-                if len(keys):
-                    entry = int(table.summaries["entry"][row, head].int().argmax())
-                    known = graph.Graph(table.summaries["edges"][row, head, : len(keys)].contiguous(), entry)
-                    k = min(n, len(keys))
-                    found, _ = graph.search(
-                        known, keys, grouped[row, head], k, max(k, min(self.width, len(keys)))
-                    )
-                    units[row, head, :, :k] = found
-                    near = keys[found.clamp(min=0).long()].float()
-                    own = torch.einsum("gkd,gd->gk", near, grouped[row, head])
-                    logits[row, head, :, :k] = own.masked_fill(found < 0, -torch.inf)
-        return units.flatten(1, 2), env.geometry.scale * logits.flatten(1, 2)
+        known = graphs.Graphs(**table.summaries)
+        grouped = q.unflatten(1, (table.sizes.shape[1], -1)).float()
+        found, products = graphs.search(known, table.keys, grouped, n=n, width=self.width)
+        return found.flatten(1, 2), env.geometry.scale * products.flatten(1, 2)

@@ -11,6 +11,7 @@ import torch
 from keyvalise import KVCache, Recipe
 from keyvalise.host.purpose import Purpose
 from keyvalise.recipe import catalogue
+from keyvalise.types.part import DECIDING, READING
 from tests.support import covering, drive, oracle, profiles, walk
 from tests.support.compare import assert_close
 from tests.support.models import tiny
@@ -25,6 +26,13 @@ SMALL = {
     "balance": "balance(block=16)",
     "cam": "cam(4)",
     "slot": "slot(-7)",
+    "pages": "pages(3)",
+    "clusters": "clusters(3)",
+    "stretches": "stretches(3)",
+    "sentences": "sentences(most=4)",
+    "graph": "graph(sample=9, degree=4, beam=9, width=9)",
+    "read": "read(9, sinks=1, recent=3, block=8)",
+    "estimate": "estimate(9)",
 }
 """Parts at sizes that a text of some sixty tokens shows."""
 
@@ -34,12 +42,22 @@ N_SHARDS = 8
 
 
 def written(row: covering.Row) -> str:
-    """The chain, at the prompt and again while decoding, and the code; int4 behind a transform alone."""
+    """The chain, at the prompt and, where everything is read, again while decoding; the code, int4 behind a
+    transform alone; the reader, which has at least a unit and a measure.
+    """
     code = row["encode"] or (row["transform"] and "int4")
-    chain = [row[room] for room in covering.ROOMS if room not in ("transform", "encode") and row[room]]
-    stage = " > ".join(SMALL.get(name, name) for name in chain)
     codes = [name for name in (row["transform"], code and CODE.get(code, f"{code}(residual=8)")) if name]
-    return f"at prompt, every 5 in decode: {stage} @ {BUDGET}" + (f"; {' > '.join(codes)}" if codes else "")
+    reads = {room: row[room] for room in READING if row[room]}
+    reads = {"unit": "pages", "read": "read"} | reads if reads else {}
+    when = "at prompt" if reads else "at prompt, every 5 in decode"
+    chain = [row[room] for room in DECIDING if row[room]]
+    items = [f"{when}: {joined(chain)} @ {BUDGET}", joined(codes), joined(list(reads.values()))]
+    return "; ".join(item for item in items if item)
+
+
+def joined(names: list[str]) -> str:
+    """Parts in a row, at their sizes."""
+    return " > ".join(SMALL.get(name, name) for name in names)
 
 
 def is_built(recipe: Recipe) -> bool:
@@ -98,4 +116,8 @@ def runs(text: str) -> None:
 
 def only_drops(recipe: Recipe) -> bool:
     """Whether all that happens to an entry is that it leaves, or weighs more."""
-    return recipe.code is None and all(stage.act.name == "drop" for stage in recipe.stages)
+    return (
+        recipe.code is None
+        and recipe.reader is None
+        and all(stage.act.name == "drop" for stage in recipe.stages)
+    )

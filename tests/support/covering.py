@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from keyvalise import Recipe
 from keyvalise.recipe import catalogue
 from keyvalise.types.errors import RecipeError
+from keyvalise.types.part import READING, ROOMS
 
-ROOMS = ("score", "rescore", "allocate", "select", "act", "transform", "encode")
 NOTHING = {
     "score": "window",
     "rescore": "",
@@ -19,8 +19,9 @@ NOTHING = {
     "act": "drop",
     "transform": "",
     "encode": "",
+    **dict.fromkeys(READING, ""),
 }
-"""What stands in a room that nobody chose; rescore, transform and encode may be empty."""
+"""What stands in a room that nobody chose; rescore, those of codes and those of reading may be empty."""
 
 Row = dict[str, str]
 Written = Callable[[Row], str]
