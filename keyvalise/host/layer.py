@@ -151,8 +151,7 @@ class MemoryLayer(CacheLayerMixin):
             return []
         env = replace(self.bed().env, seen=self.memory.clock, prompt=self.memory.prompt)
         view = (env, Roll.of(self.memory).entries, self.memory.stats)
-        parts = dict.fromkeys(part for stage in self.river.stages for part in stage.parts)
-        return [part.came_to(view) for part in parts if getattr(part, "came_to", None)]
+        return [part.came_to(view) for part in self.river.telling(self.memory.stats.keys())]
 
     def took(self, call: Call, passed: flow.Passed, awaits_end: bool) -> None:
         """Remember the memory after a call, and while drafting also how to take the call back."""

@@ -5,9 +5,10 @@ Knows budgets as tokens of a memory; how bytes become tokens is `recipe/bytes.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from keyvalise.ops import protect
 from keyvalise.recipe import bytes as sizes
@@ -72,6 +73,18 @@ class LayerRiver:
         """Whether decoding changes nothing but the tail, as long as nothing is coded."""
         is_idle = not self.always and not self.has_decode_stages and not self.is_tight
         return is_idle and self.reader is None
+
+    def telling(self, known: Collection[str]) -> list[Any]:
+        """Parts that can say how much they came to keep: what they need for it is among the statistics known,
+        for what only a prompt needs is forgotten behind it.
+        """
+        parts = dict.fromkeys(part for stage in self.stages for part in stage.parts)
+        return [
+            part
+            for part in parts
+            if getattr(part, "came_to", None)
+            and all(o.stats <= {*known} for o in getattr(part, "observers", ()))
+        ]
 
     def is_over(self, is_prompt_known: bool) -> bool:
         """Whether nothing more is decided of what is held; a prompt whose end nobody has said may go on."""

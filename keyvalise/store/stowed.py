@@ -175,7 +175,8 @@ class Stowed:
         found, begin, device = {}, 0, self.places.listed.device
         for name, x in rows_of(self.like).items():
             width = x.element_size() * math.prod(x.shape[1:])
-            part = rows[:, begin : begin + width].contiguous().view(x.dtype)
+            # A copy begins where a number of any size may begin.
+            part = rows[:, begin : begin + width].clone(memory_format=torch.contiguous_format).view(x.dtype)
             found[name] = part.view(len(rows), *x.shape[1:]).to(device, non_blocking=True)
             begin += width
         return found

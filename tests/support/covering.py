@@ -63,7 +63,9 @@ def rows(written: Written, is_built: Callable[[Recipe], bool], seed: int = 0) ->
     while open_pairs:
         first, second = min(open_pairs)
         homes = _homes(first, second, where)
-        found = next(filter(builds, ({**NOTHING, **home} for home in homes)), None)
+        # Some parts want one kept set per layer, which a chain has where nobody decides otherwise.
+        bases = (NOTHING, {**NOTHING, "rescore": "layer"})
+        found = next(filter(builds, ({**base, **home} for base in bases for home in homes)), None)
         open_pairs.discard((first, second))
         if found is None:
             continue

@@ -56,3 +56,9 @@ def test_assets_are_counted_apart() -> None:
     assert with_asset.assets == {"duo": 3 * 4 * 4} and with_asset.fixed_bytes == 48
     assert with_asset.nbytes == sum(line.n_bytes for line in with_asset.lines)
     assert without.assets == {} and without.to_dict()["fixed_bytes"] == 0
+
+
+def test_what_is_forgotten_behind_a_prompt_is_not_told() -> None:
+    cache = KVCache(profiles.give(tiny("llama")), "at prompt: policies > threshold > drop @ 40%")
+    drive.run(tiny("llama"), cache, drive.text(63).calls(60, 1, 1))
+    assert cache.ledger().nbytes == cache.nbytes and not cache.ledger().knobs
