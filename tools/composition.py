@@ -18,6 +18,9 @@ GIVES = HOST_GIVES | TAPS | {"rope", "rope:static", "weight:o_proj", "weight:une
 READS = {"unit": "pages", "read": "read"}
 """What a reader cannot do without."""
 
+WALKS = {"unit": "tokens", "group": "each", "read": "read"}
+"""The same where a graph is walked."""
+
 INTRO = """# What goes together
 
 Any score goes with any rescorers, any allocator, any select, any act, any transform, any code and any way
@@ -39,7 +42,8 @@ def text(*names: str) -> str:
     if code and rooms[code[-1]] == "transform":
         code.append("int4")
     named = {rooms[name] for name in reader}
-    reader += [name for room, name in READS.items() if named and room not in named]
+    wanted = WALKS if "graph" in reader else READS
+    reader += [name for room, name in wanted.items() if named and room not in named]
     is_staged = not reader or bool({*rooms.values()} & {*DECIDING})
     items = [f"at prompt: {stage} @ 20%"] if is_staged else []
     return "; ".join(items + [" > ".join(item) for item in (code, reader) if item])

@@ -1,4 +1,4 @@
-"""Units are chosen anew only where the queries turn elsewhere; prompt and answer are cut apart.
+"""A new choice only where the queries turn elsewhere; units of prompt and answer are cut apart.
 
 Neighbouring steps want the same context. While the direction of the queries stays, the last choice holds; the
 prompt is read by clusters of like keys, what was written since by the stretches between two turns.

@@ -15,7 +15,7 @@ Scope      per query head
 Reduces to topk where the search is as wide as the keys are many
 Differs    the public code searches exactly, and the paper's own graph is unknown: degree, beam and width are
            ours. Keys and values lie where the model computes, not on the host
-Paper      Liu et al. 2024, arXiv 2409.10516            Confidence  official code
+Paper      Liu et al. 2024, arXiv 2409.10516; Chen et al. 2024, arXiv 2408.08933    Confidence  official code
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def written(row: covering.Row) -> str:
     code = row["encode"] or (row["transform"] and "int4")
     codes = [name for name in (row["transform"], code and CODE.get(code, f"{code}(residual=8)")) if name]
     reads = {room: row[room] for room in READING if row[room]}
-    reads = {"unit": "pages", "read": "read"} | reads if reads else {}
+    wanted = composition.WALKS if "graph" in reads.values() else composition.READS
+    reads = wanted | reads if reads else {}
     when = "at prompt" if reads else "at prompt, every 5 in decode"
     chain = [row[room] for room in DECIDING if row[room]]
     items = [f"{when}: {joined(chain)} @ {BUDGET}", joined(codes), joined(list(reads.values()))]

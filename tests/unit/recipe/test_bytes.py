@@ -217,5 +217,6 @@ def test_held_bytes_grow_with_the_prompt_by_the_slope(name: str) -> None:
     grown = sizes.held(recipe, GEOMETRY, 2 * n) - sizes.held(recipe, GEOMETRY, n)
     assert grown == sizes.slope(recipe, GEOMETRY) * n
     full = 4 * GEOMETRY.token_bytes
-    index = 0 if recipe.reader is None else full
-    assert index < sizes.slope(recipe, GEOMETRY) <= full + index
+    slope = sizes.slope(recipe, GEOMETRY)
+    # What stands for units comes on top of what it stands for; a count of tokens does not grow.
+    assert 0 < slope <= full if recipe.reader is None else 0 <= slope <= 3 * full

@@ -64,6 +64,8 @@ STEADY = (
     "cam",
 )
 VALUES = {
+    "louiskv.tau": 0.3,
+    "sentencekv.kernel": 9,
     "map": "raw",
     "profile": "mine",
     "head": "mine",
