@@ -66,6 +66,7 @@ STEADY = (
 VALUES = {
     "louiskv.tau": 0.3,
     "sentencekv.kernel": 9,
+    "sentencekv.most": 5,
     "map": "raw",
     "profile": "mine",
     "head": "mine",
