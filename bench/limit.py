@@ -24,7 +24,7 @@ from keyvalise.bench.results import write_whole
 from keyvalise.recipe import catalogue
 from keyvalise.types.data import Entries, Env
 from keyvalise.types.geometry import Geometry
-from keyvalise.types.retrieve import Cut
+from keyvalise.types.retrieve import Cut, Table
 
 LINES = Path(__file__).parents[1] / "docs" / "results" / "limit.jsonl"
 SUMMARIES = ("centroid", "box", "ball")
@@ -64,9 +64,10 @@ def logits(name: str, keys: Tensor, queries: Tensor) -> Tensor:
     ordinals = torch.arange(n * n_entries, dtype=torch.int32).view(1, 1, -1)
     entries = Entries(length, live, ordinals, None, {}, lambda: flat, lambda: flat)
     unit = torch.arange(n * n_entries).view(1, 1, -1) // n_entries
-    cut = Cut(entries, unit, torch.full((1, 1, n), n_entries, dtype=torch.int32), {})
+    sizes = torch.full((1, 1, n), n_entries, dtype=torch.int32)
     part = catalogue.part(name)()
-    ranking: Tensor = part.score(env, part.build(env, cut), queries[None])[0]
+    table = Table(sizes, part.build(env, Cut(entries, unit, sizes, {})), lambda home: flat[0, 0])
+    ranking: Tensor = part.score(env, table, queries[None])[0]
     return ranking
 
 

@@ -92,8 +92,8 @@ def commit(memory: Memory, piece: Piece, cut: Cut, call: Call, bed: Bed) -> Memo
         ends = zip(memory.clock, call.spans, strict=True)
         memory = replace(memory, prompt=tuple(max(seen, span.total) for seen, span in ends))
     observers = bed.river.always + (bed.river.in_prompt if piece.is_prompt else ())
-    bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
     if observers or cut.due:
+        bed = replace(bed, env=replace(bed.env, prompt=memory.prompt, seen=memory.clock))
         # While decoding, nobody asks what lies in units.
         roll = Roll.of(memory if cut.due or piece.is_prompt else layer.loose(memory))
         memory, roll = observe(memory, roll, piece, observers, bed.env)

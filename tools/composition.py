@@ -19,7 +19,7 @@ READS = {"unit": "pages", "read": "read"}
 """What a reader cannot do without."""
 
 WALKS = {"unit": "tokens", "group": "each", "read": "read"}
-"""The same where a graph is walked."""
+"""The same where every entry is asked, or a graph of them is walked."""
 
 INTRO = """# What goes together
 
@@ -42,7 +42,7 @@ def text(*names: str) -> str:
     if code and rooms[code[-1]] == "transform":
         code.append("int4")
     named = {rooms[name] for name in reader}
-    wanted = WALKS if "graph" in reader else READS
+    wanted = WALKS if {"graph", "keys"} & {*reader} else READS
     reader += [name for room, name in wanted.items() if named and room not in named]
     is_staged = not reader or bool({*rooms.values()} & {*DECIDING})
     items = [f"at prompt: {stage} @ 20%"] if is_staged else []

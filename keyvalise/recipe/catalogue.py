@@ -102,6 +102,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "box": "keyvalise.retrieve.box.BoxSummary",
         "centroid": "keyvalise.retrieve.centroid.CentroidSummary",
         "graph": "keyvalise.retrieve.graph.GraphSummary",
+        "keys": "keyvalise.retrieve.keys.KeysSummary",
     },
     "query": {
         "now": "keyvalise.retrieve.now.NowQuery",

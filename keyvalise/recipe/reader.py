@@ -79,18 +79,6 @@ class Reader:
     def reads_all(self) -> bool:
         return self.read.amount == Share(100.0)
 
-    @property
-    def sinks(self) -> int:
-        return self.read.sinks
-
-    @property
-    def recent(self) -> int:
-        return self.read.recent
-
-    @property
-    def block(self) -> int:
-        return self.read.block
-
     def bytes_per_entry(self, geometry: Geometry) -> float:
         """The most that an entry costs beside itself, in a unit or before it is in one."""
         per_unit = self.summary.unit_bytes(geometry) + self.residual.unit_bytes(geometry) + EDGE_BYTES
@@ -122,7 +110,7 @@ class Reader:
         self, env: Env, tables: Sequence[Table], queries: Queries, asked: Tensor
     ) -> dict[str, Tensor]:
         """All units are asked, then shared out."""
-        logits = torch.cat([self.summary.score(env, table.summaries, asked) for table in tables], -1)
+        logits = torch.cat([self.summary.score(env, table, asked) for table in tables], -1)
         sizes = torch.cat([table.sizes for table in tables], -1)
         ranking = self.group.ranking(env, logits, sizes)
         sizes = units.of_heads(sizes, ranking.shape[1])

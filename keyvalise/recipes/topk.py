@@ -4,7 +4,7 @@ Exact search over all keys. It saves reading values, and shows how little of a c
 
 Formula    read the `read` entries with the largest q·k, beside the first and the newest
 Units      read: entries per query head, or a share of those in units;  sinks, recent, block: tokens
-Cost       a second copy of all keys; all of them are asked at every step
+Cost       nothing is stored; all keys are asked at every step
 Phase      prompts read everything; then every step
 Scope      per query head
 Reduces to full attention for 100%
@@ -13,7 +13,7 @@ Paper      Liu et al. 2024, arXiv 2409.10516            Confidence  official cod
 
 from __future__ import annotations
 
-TEXT = "tokens > each > read(2%)"
+TEXT = "tokens > keys > each > read(2%)"
 ARGUMENTS = {
     "read": ("read.amount",),
     "sinks": ("read.sinks",),

@@ -11,7 +11,7 @@ from keyvalise.ops import units
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
-from keyvalise.types.retrieve import Cut, Summaries
+from keyvalise.types.retrieve import Cut, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class BallSummary:
         radius = units.radii(entries.keys(), entries.live, cut.unit, centres.float())
         return {"centroid": centres, "radius": radius.to(dtype)}
 
-    def score(self, env: Env, summaries: Summaries, q: Tensor) -> Tensor:
-        radius = units.of_heads(summaries["radius"].float(), q.shape[1])
+    def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
+        radius = units.of_heads(table.summaries["radius"].float(), q.shape[1])
         reach: Tensor = q.float().norm(dim=-1)[..., None] * radius
-        return env.geometry.scale * (units.logits(q, summaries["centroid"]) + reach)
+        return env.geometry.scale * (units.logits(q, table.summaries["centroid"]) + reach)

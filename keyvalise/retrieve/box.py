@@ -11,7 +11,7 @@ from keyvalise.ops import units
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
-from keyvalise.types.retrieve import Cut, Summaries
+from keyvalise.types.retrieve import Cut, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class BoxSummary:
         low, high = (end.to(env.geometry.dtype) for end in ends)
         return {"low": low, "high": high}
 
-    def score(self, env: Env, summaries: Summaries, q: Tensor) -> Tensor:
+    def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
         # Positive channels of a query reach furthest at the high end, negative ones at the low.
         high, low = (
-            units.logits(q.clamp(min=0), summaries["high"]),
-            units.logits(q.clamp(max=0), summaries["low"]),
+            units.logits(q.clamp(min=0), table.summaries["high"]),
+            units.logits(q.clamp(max=0), table.summaries["low"]),
         )
         return env.geometry.scale * (high + low)

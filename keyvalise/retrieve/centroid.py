@@ -13,7 +13,7 @@ from keyvalise.types.argument import arg
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
-from keyvalise.types.retrieve import Cut, Summaries
+from keyvalise.types.retrieve import Cut, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class CentroidSummary:
         keys = units.means(cut.entries.keys(), units.weights(cut.entries), cut.unit, cut.sizes.shape[-1])
         return {"centroid": keys.to(env.geometry.dtype)}
 
-    def score(self, env: Env, summaries: Summaries, q: Tensor) -> Tensor:
-        centres = summaries["centroid"]
+    def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
+        centres = table.summaries["centroid"]
         if self.measure == "cosine":
             centres = torch.nn.functional.normalize(centres.float(), dim=-1)
         return env.geometry.scale * units.logits(q, centres)

@@ -77,7 +77,7 @@ class Indexed:
         env, stats   what is known of the rows and remembered of their queries when entries become units
         """
         entries = run.entries()
-        is_first = entries.live & (entries.ordinals < self.retrieve.sinks)
+        is_first = entries.live & (entries.ordinals < self.retrieve.read.sinks)
         first = self.first
         if bool(is_first.any()):
             own = runs.taken(run, is_first)

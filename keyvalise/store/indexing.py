@@ -29,15 +29,15 @@ def settle(memory: Memory, retrieve: Retrieve, env: Env, rows: tuple[bool, ...],
     loose = [segment for segment in writable(memory) if not isinstance(segment, Indexed)]
     coded = [segment for segment in loose if isinstance(segment, Coded)]
     sources: list[Writable] = [*coded] if is_coded else loose
-    if _longest(sources) < retrieve.block:
+    if _longest(sources) < retrieve.read.block:
         return memory
     roll = Roll.of(replace(memory, segments=tuple(sources)))
     ordinals, device = roll.entries.ordinals, roll.entries.live.device
     clocks = zip(memory.clock, memory.prompt, rows, strict=True)
-    ends = [seen - retrieve.recent if mine and seen >= prompt else 0 for seen, prompt, mine in clocks]
+    ends = [seen - retrieve.read.recent if mine and seen >= prompt else 0 for seen, prompt, mine in clocks]
     old = roll.entries.live & (ordinals < torch.tensor(ends, device=device)[:, None, None])
-    n = (old & (ordinals >= retrieve.sinks)).sum(-1)
-    old &= (n.amax(-1) >= retrieve.block)[:, None, None]
+    n = (old & (ordinals >= retrieve.read.sinks)).sum(-1)
+    old &= (n.amax(-1) >= retrieve.read.block)[:, None, None]
     if not bool(old.any()):
         return memory
     parts = list(zip(sources, roll.split(old, False), strict=True))

@@ -80,7 +80,7 @@ def entries_of(segment: Indexed, row: int, head: int, unit: int) -> list[int]:
 
 def always_read(segment: Indexed, runs: Runs) -> Tensor:
     """bool [N]: the first tokens."""
-    return flat.slots(runs.counts, torch.device("cpu")) < segment.retrieve.sinks
+    return flat.slots(runs.counts, torch.device("cpu")) < segment.retrieve.read.sinks
 
 
 def answer(queries: Queries, runs: Runs, read: Tensor) -> Partial:
