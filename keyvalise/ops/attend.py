@@ -105,18 +105,25 @@ def ragged(
     v: Tensor,
     *,
     bounds: Sequence[int],
+    index: Tensor | None = None,
     scale: float,
     softcap: float | None = None,
     logw: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Flat storage: kv head h of row b owns the entries bounds[b·H + h] … bounds[b·H + h + 1] − 1.
 
-    Shapes   k [N, D], v [N, Dv], logw float32 [N] or None; bounds has B·H + 1 numbers
+    Shapes   k [N, D], v [N, Dv], logw float32 [N] or None; bounds has B·H + 1 numbers; index int64 [M]: where
+             each entry is stored
     """
     n_rows, n_query, n_queries, _ = q.shape
     n_heads = (len(bounds) - 1) // n_rows
-    if k.shape[0] == 0:
+    if k.shape[0] == 0 or bounds[-1] == 0:
         return empty(q, v.shape[-1])
+    if index is not None:
+        told: dict[str, Any] = {"offsets": _offsets(bounds), "scale": scale, "softcap": softcap}
+        if _is_fast("picked", q, k, v, n_heads):
+            return decode.ragged(q, k, v, index=index, logw=logw, **told)
+        k, v, logw = k[index], v[index], None if logw is None else logw[index]
     length = bounds[1] - bounds[0]
     if all(bounds[i] == i * length for i in range(len(bounds))):
         shape = (n_rows, n_heads, length, -1)
@@ -151,6 +158,7 @@ def integers(
     values: Integers,
     *,
     bounds: Sequence[int],
+    index: Tensor | None = None,
     scale: float,
     softcap: float | None = None,
     logw: Tensor | None = None,
@@ -158,7 +166,7 @@ def integers(
     """`ragged` over entries that are read as they are written; None where they must be spelled out first."""
     n_entries, n_heads = bounds[-1], (len(bounds) - 1) // q.shape[0]
     told: dict[str, Any] = {"logw": logw, "scale": scale, "softcap": softcap}
-    if n_entries and q.device.type == "cuda" and device.spells(keys, values):
+    if n_entries and index is None and q.device.type == "cuda" and device.spells(keys, values):
         return device.integers(q, keys, values, offsets=_offsets(bounds), **told)
     if q.device.type != "cpu" or n_entries == 0:
         return None
@@ -167,7 +175,7 @@ def integers(
         return None
     if not decode.spells(keys, values):
         return None
-    return decode.integers(q, keys, values, offsets=_offsets(bounds), **told)
+    return decode.integers(q, keys, values, offsets=_offsets(bounds), index=index, **told)
 
 
 def reads_integers(place: torch.device) -> bool:

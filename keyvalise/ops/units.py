@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from keyvalise.ops.fast import choose, scan
+from keyvalise.ops.fast import within as fast
 from keyvalise.types.data import Entries
 
 
@@ -64,8 +66,19 @@ def radii(x: Tensor, live: Tensor, unit: Tensor, centres: Tensor) -> Tensor:
     return far.new_zeros(centres.shape[:3]).scatter_reduce_(-1, place, far, "amax")
 
 
+def spreads(x: Tensor, weight: Tensor, unit: Tensor, centres: Tensor) -> Tensor:
+    """float32 [B, H, U]: the root of Σ w·‖x − centre‖² / (D·Σ w) over the entries of every unit."""
+    alive = weight > 0
+    place = torch.where(alive, unit, 0)
+    own = centres.gather(2, place[..., None].expand(*place.shape, centres.shape[-1]))
+    far = torch.where(alive, (torch.where(alive[..., None], x.float(), 0.0) - own).square().mean(-1), 0.0)
+    return means(far[..., None], weight, unit, centres.shape[2])[..., 0].sqrt()
+
+
 def logits(q: Tensor, centres: Tensor) -> Tensor:
     """q·c: float32 [B, Hq, U] for q [B, Hq, D] and centres [B, H, U, D], head h asking those of h // G."""
+    if scan.available(q, centres) and choose.is_faster("scan", centres.dtype, centres[..., 0].numel()):
+        return scan.logits(q, centres)
     n_rows, n_query, dim = q.shape
     grouped = q.float().view(n_rows, centres.shape[1], -1, dim)
     return torch.matmul(grouped, centres.float().mT).reshape(n_rows, n_query, -1)
@@ -78,14 +91,25 @@ def of_heads(x: Tensor, n: int) -> Tensor:
     return x.amax(1, keepdim=True) if n == 1 else x.repeat_interleave(n // x.shape[1], 1)
 
 
-def picked(x: Tensor, chosen: Tensor) -> Tensor:
-    """x [B, H, U, …] at units [B, A, m], −1 where there is none: [B, max(A, H), m, …]; anything for none."""
-    n_rows, n_heads = x.shape[:2]
+def owned(chosen: Tensor, sizes: Tensor) -> Tensor:
+    """Chosen units [B, A, m] for each of max(A, H) lists, −1 where a head has no such unit.
+
+    sizes   int [B, H, U]: entries of every unit
+    """
+    n_lists = max(chosen.shape[1], sizes.shape[1])
+    wide = chosen.expand(-1, n_lists, -1)
+    has = of_heads(sizes, n_lists).gather(-1, wide.clamp(min=0)) > 0
+    return torch.where(has, wide, -1)
+
+
+def listed(chosen: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Chosen units [B, A, m], −1 where there is none, list by list: whose list of B·max(A, H) it is, whose
+    (row, kv head) it belongs to, and the unit, int64 [M] each.
+    """
     n_lists = max(chosen.shape[1], n_heads)
-    row = torch.arange(n_rows, device=x.device)[:, None, None]
-    head = (torch.arange(n_lists, device=x.device) * n_heads // n_lists)[:, None]
-    found: Tensor = x[row, head, chosen.clamp(min=0)]
-    return found
+    wide = chosen.expand(-1, n_lists, -1).flatten(0, 1)
+    lists, slot = (wide >= 0).nonzero(as_tuple=True)
+    return lists, lists * n_heads // n_lists, wide[lists, slot]
 
 
 def within(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:
@@ -94,8 +118,11 @@ def within(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:
     The first amount is met by one unit at least; no unit is cut. Equal ranks go to the earlier unit.
 
     Shapes   ranking float32 [B, A, U], −inf where there is no unit; sizes int [B, A, U]; amounts int64 [B, A]
-             → per amount int64 [B, A, n], best first, −1 where there is none
+             → per amount int64 [B, A, n], ascending, −1 behind
     """
+    if ranking.is_cpu and fast.available() and choose.is_faster("within", ranking.dtype, ranking.numel()):
+        return fast.within(ranking, sizes, amounts)
+    ranking = ranking.masked_fill(sizes == 0, -torch.inf)
     order = ranking.sort(dim=-1, descending=True, stable=True).indices
     sizes = torch.where(torch.isneginf(ranking), 0, sizes).gather(-1, order)
     ends, edge = sizes.cumsum(-1), torch.zeros_like(amounts[0])
@@ -106,15 +133,13 @@ def within(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:
         if i == 0:
             mine[..., :1] |= sizes[..., :1] > 0
         taken = taken | mine
-        found.append(_first(torch.where(mine, order, -1), mine))
+        found.append(_ascending(order, mine))
     return found
 
 
-def _first(units: Tensor, mine: Tensor) -> Tensor:
-    """Without the columns in which nobody has a unit, those that have one in front."""
-    begin, end = 0, 0
-    columns = mine.flatten(0, 1).any(0).nonzero()
-    if len(columns):
-        begin, end = int(columns[0]), int(columns[-1]) + 1
-    # A view would hold on to all others.
-    return units[..., begin:end].clone(memory_format=torch.contiguous_format)
+def _ascending(units: Tensor, mine: Tensor) -> Tensor:
+    """Those that are mine of every list, ascending, with −1 behind; as wide as the longest list."""
+    most = int(mine.sum(-1).max()) if mine.numel() else 0
+    none = torch.iinfo(units.dtype).max
+    ordered = torch.where(mine, units, none).sort(-1).values[..., :most]
+    return torch.where(ordered == none, -1, ordered)

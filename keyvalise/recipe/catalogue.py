@@ -103,6 +103,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "centroid": "keyvalise.retrieve.centroid.CentroidSummary",
         "graph": "keyvalise.retrieve.graph.GraphSummary",
         "keys": "keyvalise.retrieve.keys.KeysSummary",
+        "spread": "keyvalise.retrieve.spread.SpreadSummary",
     },
     "query": {
         "now": "keyvalise.retrieve.now.NowQuery",

@@ -139,6 +139,7 @@ class Reader:
         for table in tables:
             n = table.sizes.shape[-1]
             own = torch.where((chosen >= first) & (chosen < first + n), chosen - first, -1)
+            own = units.owned(own, table.sizes) if own.shape[-1] else own
             answers.append(self.residual.answer(env, table.summaries, own, queries))
             first += n
         return Partial(*attend.merge_all([(answer.out, answer.lse) for answer in answers]))

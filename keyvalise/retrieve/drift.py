@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.observe.drift import DriftObserver
-from keyvalise.ops import spherical, stretches
+from keyvalise.ops import clusters, stretches
 from keyvalise.types.argument import arg
 from keyvalise.types.data import Entries, Env, Queries
 from keyvalise.types.part import Observer
@@ -89,7 +89,7 @@ class StretchesUnit:
     def cut(self, env: Env, entries: Entries) -> Tensor:
         prompts = torch.tensor(env.prompt, device=entries.live.device)[:, None, None]
         said = entries.live & (entries.ordinals < prompts)
-        units = spherical.of_heads(entries.keys(), said.sum(-1), self.n)
+        units = clusters.of_heads(entries.keys(), said.sum(-1), self.n)
         first = torch.where(said, units, -1).amax(-1, keepdim=True) + 1
         written = entries.live & ~said
         numbers = entries.column(self.observers[0].column).masked_fill(said, -1.0)  # type: ignore[attr-defined]

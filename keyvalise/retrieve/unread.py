@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class LeaveResidual:
 class EstimateResidual:
     """The next best units are answered for by their means.
 
-    Shapes     "value" [B, H, U, Dv] in the stored dtype, "mass" float32 [B, H, U]
+    Shapes     "value" [B, H, U, Dv] in the stored dtype, "logw" float32 [B, H, U]
     Formula    a unit counts as one entry: key c_u, value Σ w_i·v_i / Σ w_i, log-weight log Σ w_i with
                w_i = exp(logw_i); by Jensen it never weighs more than its entries together
     Units      amount: entries of the units that are estimated, or a share of those in units
@@ -70,12 +70,13 @@ class EstimateResidual:
     def build(self, env: Env, cut: Cut) -> dict[str, Tensor]:
         weight, n = units.weights(cut.entries), cut.sizes.shape[-1]
         values = units.means(cut.entries.values(), weight, cut.unit, n)
-        return {"value": values.to(env.geometry.dtype), "mass": units.masses(weight, cut.unit, n)}
+        return {"value": values.to(env.geometry.dtype), "logw": units.masses(weight, cut.unit, n).log()}
 
     def answer(self, env: Env, summaries: Summaries, chosen: Tensor, queries: Queries) -> Partial:
-        keys, values, mass = (units.picked(summaries[name], chosen) for name in ("centroid", "value", "mass"))
-        logw = torch.where(chosen < 0, 0.0, mass).log()
-        scale, softcap = queries.scale, queries.softcap
-        return Partial(
-            *attend.dense(queries.q, keys, values, scale=scale, softcap=softcap, bias=logw[:, :, None])
-        )
+        keys, values, logw = (summaries[name].flatten(0, 2) for name in ("centroid", "value", "logw"))
+        n_rows, n_heads, n_units = summaries["logw"].shape
+        lists, home, unit = units.listed(chosen, n_heads)
+        counts = torch.bincount(lists, minlength=n_rows * max(chosen.shape[1], n_heads))
+        bounds, index = (0, *counts.cumsum(0).tolist()), home * n_units + unit
+        told: dict[str, Any] = {"scale": queries.scale, "softcap": queries.softcap, "logw": logw}
+        return Partial(*attend.ragged(queries.q, keys, values, bounds=bounds, index=index, **told))

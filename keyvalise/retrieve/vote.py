@@ -58,6 +58,9 @@ class TogetherGroup:
 
 def votes(logits: Tensor, sizes: Tensor) -> Tensor:
     """Σ_g softmax_u: float32 [B, H, U], 0 where there is no unit."""
-    grouped = logits.unflatten(1, (sizes.shape[1], -1)).masked_fill((sizes == 0)[:, :, None], -torch.inf)
-    shares: Tensor = grouped.softmax(-1).nan_to_num(0.0).sum(2)
+    is_empty, grouped = sizes == 0, logits.unflatten(1, (sizes.shape[1], -1))
+    if bool(is_empty.any()):
+        grouped = grouped.masked_fill(is_empty[:, :, None], -torch.inf)
+    # Where a head has no unit at all, a softmax has no number either.
+    shares: Tensor = grouped.softmax(-1).sum(2).masked_fill_(is_empty, 0.0)
     return shares

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from keyvalise.ops import attend, units
-from keyvalise.store import flat, runs
+from keyvalise.store import flat, in_place, runs
 from keyvalise.store.coded import Coded
 from keyvalise.store.ragged import Ragged
 from keyvalise.store.runs import Run
@@ -66,7 +67,8 @@ class Block:
     def sizes(self) -> Tensor:
         """int32 [B, H, U], 0 where a head has fewer units."""
         ends = self.padded(self.ends)
-        sizes = torch.diff(ends, prepend=torch.zeros_like(ends[..., :1]))
+        sizes = ends.clone()
+        sizes[..., 1:] -= ends[..., :-1]
         return sizes if self.is_even else torch.where(self._is_unit, sizes, 0)
 
     @property
@@ -97,15 +99,33 @@ class Block:
 
     def read(self, queries: Queries, chosen: Tensor) -> Partial:
         """The entries of these units, int64 [B, A, n] with −1 for none, answer one query per head."""
-        n_heads, n_lists = self.held.shape[1], max(chosen.shape[1], self.held.shape[1])
-        if isinstance(self.held, Coded | Stowed) and n_lists > n_heads:
+        n_rows, n_heads = self.held.shape
+        n_lists = max(chosen.shape[1], n_heads)
+        lists, home, unit = units.listed(chosen, n_heads)
+        if not self.is_even:
+            has = unit < torch.tensor(self.counts, device=unit.device)[home]
+            lists, home, unit = lists[has], home[has], unit[has]
+        place = self._edges(flat.bounds_of(self.counts))[home] + unit
+        begin = torch.where(unit > 0, self.ends[place - 1], 0)
+        sizes = self.ends[place] - begin
+        counts = torch.zeros(n_rows * n_lists, dtype=torch.long, device=chosen.device)
+        counts.index_add_(0, lists, sizes.long())
+        held, start = self.held, self._edges(self.held.bounds)[home] + begin
+        per_list = tuple(counts.tolist())
+        if not isinstance(held, Stowed):
+            order = flat.runs(start, sizes)
+            if (found := _in_place(held, queries, order, per_list)) is not None:
+                return found
+        if n_lists > n_heads:
             return self._in_turns(queries, chosen, n_lists // n_heads)
-        has = (chosen >= 0).expand(-1, n_lists, -1)
-        sizes = torch.where(has, units.picked(self.sizes, chosen), 0)
-        first = torch.tensor(self.held.bounds[:-1], device=chosen.device).view(-1, n_heads)
-        first = units.of_heads(first, n_lists)[..., None]
-        start = (first + units.picked(self.padded(self.ends), chosen) - sizes)[has]
-        return _answer(self.held, queries, start, sizes[has], sizes.sum(-1))
+        if isinstance(held, Stowed):
+            return held.answer(queries, start, sizes, per_list)
+        assert isinstance(held, Coded)
+        return held.picked(order, per_list).attend(queries)[0]
+
+    def _edges(self, edges: tuple[int, ...]) -> Tensor:
+        """Where every (row, head) begins."""
+        return torch.tensor(edges[:-1], device=self.ends.device)
 
     def _in_turns(self, queries: Queries, chosen: Tensor, group: int) -> Partial:
         """`read` with one query head of every group at a time: codes are known by their kv head."""
@@ -149,20 +169,20 @@ class Block:
             yield "index", tensor.device.type, tensor
 
 
-def _answer(held: Run, queries: Queries, starts: Tensor, sizes: Tensor, counts: Tensor) -> Partial:
-    """Stretches of entries answer, as many entries for every choice as counted in [B, A]."""
-    if isinstance(held, Stowed):
-        return held.answer(queries, starts, sizes, counts)
-    order, per_list = flat.runs(starts, sizes), tuple(counts.flatten().tolist())
+def _in_place(held: runs.Near, queries: Queries, order: Tensor, counts: tuple[int, ...]) -> Partial | None:
+    """The entries `order` (int64 [M]) answer where they lie, as many for every list as counted; None where
+    codes must be spelled out first.
+    """
+    bounds = flat.bounds_of(counts)
     if isinstance(held, Coded):
-        return held.picked(order, per_list, (counts.shape[0], counts.shape[1])).attend(queries)[0]
-    out, lse = attend.ragged(
-        queries.q,
-        held.keys[order],
-        held.values[order],
-        bounds=flat.bounds_of(per_list),
-        scale=queries.scale,
-        softcap=queries.softcap,
-        logw=None if held.logw is None else held.logw[order],
-    )
-    return Partial(out, lse)
+        found = in_place.answer(held, queries, order, bounds)
+        return None if found is None else Partial(*found)
+    scale, softcap, logw = queries.scale, queries.softcap, held.logw
+    told: dict[str, Any] = {
+        "bounds": bounds,
+        "index": order,
+        "scale": scale,
+        "softcap": softcap,
+        "logw": logw,
+    }
+    return Partial(*attend.ragged(queries.q, held.keys, held.values, **told))

@@ -5,7 +5,8 @@ done to them is asked of the queries and told to the answers.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -23,13 +24,20 @@ MOST_QUERIES = 64
 Answer = tuple[Tensor, Tensor]
 
 
-def answer(held: Coded, queries: Queries) -> Answer | None:
-    """out [B, Hq, S, Dv] and lse [B, Hq, S], float32; None where entries must be decoded."""
+def answer(
+    held: Coded, queries: Queries, index: Tensor | None = None, bounds: Sequence[int] | None = None
+) -> Answer | None:
+    """out [B, Hq, S, Dv] and lse [B, Hq, S], float32; None where entries must be decoded.
+
+    index, bounds   entries that answer, and the edges of every list of them; all of every kv head
+    """
     q, codec = queries.q, held.codec
     if q.shape[2] > MOST_QUERIES or not attend.reads_integers(q.device):
         return None
+    told: dict[str, Any] = {"bounds": held.bounds if bounds is None else bounds}
+    told |= {"index": index, "logw": held.logw, "scale": queries.scale, "softcap": queries.softcap}
     if _follows(type(codec), Integral):
-        return _read(held, cast(Integral, codec), held.env, q, queries)
+        return _read(held, cast(Integral, codec), held.env, q, told)
     if not _follows(type(codec), Folding):
         return None
     folded = cast(Folding, codec).fold(held.env, q, held.codes.home)
@@ -38,7 +46,7 @@ def answer(held: Coded, queries: Queries) -> Answer | None:
     # A soft cap bends what is shifted.
     if folded.shift is not None and queries.softcap is not None:
         return None
-    found = _read(held, cast(Integral, folded.code), folded.env, folded.q, queries)
+    found = _read(held, cast(Integral, folded.code), folded.env, folded.q, told)
     if found is None:
         return None
     out, lse = found
@@ -47,10 +55,9 @@ def answer(held: Coded, queries: Queries) -> Answer | None:
     return out, lse if folded.shift is None else lse + queries.scale * folded.shift
 
 
-def _read(held: Coded, code: Integral, env: Env, q: Tensor, queries: Queries) -> Answer | None:
+def _read(held: Coded, code: Integral, env: Env, q: Tensor, told: Mapping[str, Any]) -> Answer | None:
     keys, values = code.integers(env, held.codes, held.group_of)
-    scale, softcap = queries.scale, queries.softcap
-    return attend.integers(q, keys, values, bounds=held.bounds, scale=scale, softcap=softcap, logw=held.logw)
+    return attend.integers(q, keys, values, **told)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ queries reads everything.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ from keyvalise.store.coded import Coded
 from keyvalise.store.runs import Near, Run
 from keyvalise.store.stowed import Stowed
 from keyvalise.types.data import Entries, Env, Partial, Queries
-from keyvalise.types.retrieve import Memo, Reads, Retrieve
+from keyvalise.types.retrieve import Memo, Reads, Retrieve, Table
 from keyvalise.types.segment import Named
 from keyvalise.types.slow import Slow
 
@@ -97,14 +97,21 @@ class Indexed:
         )
         return replace(self, blocks=blocks)
 
-    def search(self, queries: Queries) -> tuple[Reads, Memo]:
+    @property
+    def tables(self) -> list[Table]:
+        """What is known of all units."""
+        return [block.table for block in self.blocks]
+
+    def search(self, queries: Queries, tables: Sequence[Table] | None = None) -> tuple[Reads, Memo]:
         """Which units these queries read."""
-        return self.retrieve.search(self.env, [block.table for block in self.blocks], queries, self.memo)
+        tables = self.tables if tables is None else tables
+        return self.retrieve.search(self.env, tables, queries, self.memo)
 
     def attend(self, queries: Queries) -> tuple[Partial, Indexed]:
         if queries.is_prompt or queries.q.shape[2] > 1 or self.retrieve.reads_all:
             return _merged([run.attend(queries)[0] for run in self.runs]), self
-        reads, memo = self.search(queries)
+        tables = self.tables
+        reads, memo = self.search(queries, tables)
         answers, first = [] if self.first is None else [self.first.attend(queries)[0]], 0
         for block in self.blocks:
             n = block.n_units
@@ -112,7 +119,6 @@ class Indexed:
             answers.append(block.read(queries, own))
             first += n
         if reads.estimate is not None:
-            tables = [block.table for block in self.blocks]
             answers.append(self.retrieve.guess(self.env, tables, reads.estimate, queries))
         return _merged(answers), self if memo is self.memo else replace(self, memo=memo)
 

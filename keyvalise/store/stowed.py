@@ -148,11 +148,11 @@ class Stowed:
                 counts = tuple(n if other == home else 0 for other in range(len(self.counts)))
                 yield home, picked_with(self.like, self._split(rows), order, counts)
 
-    def answer(self, queries: Queries, starts: Tensor, sizes: Tensor, counts: Tensor) -> Partial:
-        """Stretches of entries answer, as many entries for every (row, head) as counted in [B, H]."""
+    def answer(self, queries: Queries, starts: Tensor, sizes: Tensor, counts: tuple[int, ...]) -> Partial:
+        """Stretches of entries answer, as many entries for every (row, head) as counted."""
         order = flat.runs(starts, sizes)
         entry = self.chosen(starts, sizes)
-        return picked_with(self.like, entry, order, tuple(counts.flatten().tolist())).attend(queries)[0]
+        return picked_with(self.like, entry, order, counts).attend(queries)[0]
 
     def entries(self) -> Entries:
         return self.loaded().entries()

@@ -43,8 +43,8 @@ class Table:
 class Reads:
     """Which units are read, and which are answered for by their summaries.
 
-    Shapes   exact int64 [B, A, n], estimate int64 [B, A, m] or None: units of all tables side by side, best
-             first, −1 where there is none; no unit stands in both
+    Shapes   exact int64 [B, A, n], estimate int64 [B, A, m] or None: units of all tables side by side,
+             −1 where there is none; no unit stands in both
     """
 
     exact: Tensor

@@ -33,6 +33,19 @@ def number(ctx, pointer):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def copy(ctx, to, start, n_bytes):  # type: ignore[no-untyped-def]
+    """Copy the bytes from address `start` on to address `to`; they do not overlap."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        ends = [b.inttoptr(address, byte) for address in args[:2]]
+        cgutils.raw_memcpy(b, *ends, count=args[2], itemsize=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
 def claim(ctx, address):  # type: ignore[no-untyped-def]
     """Add one to the int64 at `address` and return what it was; workers see each other's earlier stores."""
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-Kind = Literal["dense", "ragged", "integers"]
+Kind = Literal["dense", "ragged", "picked", "integers", "scan", "within"]
 Rival = Literal["attend", "sdpa"]
 """The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
 
@@ -41,10 +41,17 @@ TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("ragged", "attend", torch.float32): Bound(0, 16, 8),
     ("ragged", "attend", torch.bfloat16): Bound(0, 32, 16),
     ("ragged", "attend", torch.float16): Bound(0, 32, 16),
+    ("picked", "attend", torch.float32): Bound(0, 16, 8),
+    ("picked", "attend", torch.bfloat16): Bound(0, 32, 16),
+    ("picked", "attend", torch.float16): Bound(0, 32, 16),
     ("ragged", "sdpa", torch.float32): Bound(0, 16, 8),
     ("ragged", "sdpa", torch.bfloat16): Bound(0, 16, 8),
     ("ragged", "sdpa", torch.float16): Bound(0, 32, 16),
     ("integers", "attend", torch.uint8): Bound(0, 64, 32),
+    ("scan", "attend", torch.float32): Bound(2**15, 64, 64),
+    ("scan", "attend", torch.bfloat16): Bound(0, 64, 64),
+    ("scan", "attend", torch.float16): Bound(0, 64, 64),
+    ("within", "attend", torch.float32): Bound(0, 64, 64),
 }
 """The ragged `most` is that of dense: only one query per head was timed there."""
 

@@ -42,6 +42,7 @@ class _Runs(NamedTuple):
     lengths: Tensor | None = None
     offsets: Tensor | None = None
     logw: Tensor | None = None
+    places: Tensor | None = None
     logw_strides: tuple[int, ...] = (0, 0)
 
 
@@ -85,6 +86,7 @@ def ragged(
     v: Tensor,
     *,
     offsets: Tensor,
+    index: Tensor | None = None,
     visible: Tensor | None = None,
     logw: Tensor | None = None,
     scale: float,
@@ -93,7 +95,7 @@ def ragged(
     """Flat storage: head h of row b holds entries offsets[b·H + h] … offsets[b·H + h + 1] − 1.
 
     Shapes   k [N, D], v [N, Dv]; offsets int32 [B·H + 1], ascending; visible as in `dense`, counted from the
-             beginning of each run; logw float32 [N]
+             beginning of each run; logw float32 [N]; index int [M]: entry i is stored at index[i], None = i
     Formula, Cost, Raises   as `dense`
     """
     n_lists = offsets.shape[0] - 1
@@ -101,7 +103,8 @@ def ragged(
     offsets = offsets.to(torch.int32).contiguous()
     wide = None if logw is None else _unit(logw.float().expand(k.shape[0]))
     strides = (0, 0, *k.stride()), (0, 0, *v.stride())
-    runs = _Runs(n_lists, n_heads, k.shape[0], *strides, None, offsets, wide)
+    index, n_entries = _index(index, k.shape[0])
+    runs = _Runs(n_lists, n_heads, n_entries, *strides, None, offsets, wide, index)
     return _answer(q, k, v, runs, visible=visible, scale=scale, softcap=softcap)
 
 
@@ -111,6 +114,7 @@ def integers(
     values: Integers,
     *,
     offsets: Tensor,
+    index: Tensor | None = None,
     logw: Tensor | None = None,
     scale: float,
     softcap: float | None = None,
@@ -120,11 +124,12 @@ def integers(
     Needs    what `spells` says, to be true
     Cost     as `dense`, and as much again to spell out, once for all queries of a head
     """
-    n_lists, n_entries = offsets.shape[0] - 1, keys.codes.shape[0]
-    wide = None if logw is None else _unit(logw.float().expand(n_entries))
+    n_lists, n_stored = offsets.shape[0] - 1, keys.codes.shape[0]
+    wide = None if logw is None else _unit(logw.float().expand(n_stored))
+    index, n_entries = _index(index, n_stored)
     strides = (0, 0, *keys.codes.stride()), (0, 0, *values.codes.stride())
     offsets = offsets.to(torch.int32).contiguous()
-    runs = _Runs(n_lists, n_lists // max(1, q.shape[0]), n_entries, *strides, None, offsets, wide)
+    runs = _Runs(n_lists, n_lists // max(1, q.shape[0]), n_entries, *strides, None, offsets, wide, index)
     return _answer(
         q, keys.codes, values.codes, runs, visible=None, scale=scale, softcap=softcap, of=(keys, values)
     )
@@ -177,12 +182,12 @@ def _answer(
         seen = visible if visible.ndim == 3 else visible[:, None]
         seen = _unit(seen.to(torch.int32).expand(n_rows, n_heads, n_queries))
         seen_strides = seen.stride()[:2]
-    given = (parts, seen, runs.lengths, runs.offsets, runs.logw)
+    given = (parts, seen, runs.lengths, runs.offsets, runs.logw, runs.places)
     record = plan.LAYOUT.pack(
         *(out.data_ptr(), lse.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr()),
         *[0 if x is None else x.data_ptr() for x in given],
         *(k.itemsize, group, n_queries, dim, value_dim, block),
-        *runs[:3],
+        *(*runs[:3], k.shape[0]),
         *runs.k_strides,
         *runs.v_strides,
         *runs.logw_strides,
@@ -214,6 +219,13 @@ def _share(runs: _Runs, per_entry: int) -> tuple[int, int, int]:
     if runs.offsets is not None:
         return n_threads, block, n_lists + total // block
     return n_threads, block, n_lists * ((n_entries + block - 1) // block)
+
+
+def _index(index: Tensor | None, n_stored: int) -> tuple[Tensor | None, int]:
+    """Where entries are stored, and how many there are to read."""
+    if index is None:
+        return None, n_stored
+    return index.to(torch.int32).contiguous(), len(index) if n_stored else 0
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 from numba.extending import overload
 
-from keyvalise.ops.fast import bits, simd, softmax, spelled, tile
+from keyvalise.ops.fast import bits, picked, simd, softmax, spelled, tile
 from keyvalise.ops.fast import plan as layout
 
 LIKE = {"float32": np.float32, "bfloat16": np.uint16, "float16": np.int16, "integers": np.uint8}
@@ -29,20 +29,22 @@ _I32, _F32 = np.int32(0), np.float32(0.0)
 
 @njit
 def _head(plan, i):  # type: ignore[no-untyped-def]
-    """Entries of head i, and where its keys, values and log-weights begin."""
+    """Entries of head i, where its keys, values and log-weights begin, and what picks them (0 = nothing)."""
     row, h = i // plan.n_heads, i % plan.n_heads
     if plan.offsets:
         offsets = carray(bits.point(_I32, plan.offsets), (plan.n_lists + 1,))
         begin = min(max(np.int64(0), np.int64(offsets[i])), plan.n_entries)
         n = min(np.int64(offsets[i + 1]), plan.n_entries) - begin
+        if plan.index:
+            return n, plan.k, plan.v, plan.logw, plan.index + 4 * begin
         k = plan.k + plan.itemsize * begin * plan.k_entry
-        return n, k, plan.v + plan.itemsize * begin * plan.v_entry, plan.logw + 4 * begin
+        return n, k, plan.v + plan.itemsize * begin * plan.v_entry, plan.logw + 4 * begin, np.int64(0)
     n = plan.n_entries
     if plan.lengths:
         n = min(n, np.int64(carray(bits.point(_I32, plan.lengths), (row + 1,))[row]))
     k = plan.k + plan.itemsize * (row * plan.k_row + h * plan.k_head)
     v = plan.v + plan.itemsize * (row * plan.v_row + h * plan.v_head)
-    return n, k, v, plan.logw + 4 * (row * plan.logw_row + h * plan.logw_head)
+    return n, k, v, plan.logw + 4 * (row * plan.logw_row + h * plan.logw_head), np.int64(0)
 
 
 @njit
@@ -102,7 +104,10 @@ def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-
         spelled.read(plan, run, limits, x, seen, part)
 
     def of_numbers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
-        tile.read(like, plan, run, limits, x, seen, part)
+        if plan.index:
+            picked.read(like, plan, run, limits, x, seen, part)
+        else:
+            tile.read(like, plan, run, limits, x, seen, part)
 
     return of_integers if like == types.uint8 else of_numbers
 
@@ -114,7 +119,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
     x, own = np.empty((n_rows, tile.TILE), np.float32), np.empty((n_rows, dim + 2), np.float32)
     limits, seen = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
     i, first, known, most = np.int64(0), np.int64(0), np.int64(-1), np.int64(0)
-    n, k, v, w = _head(plan, i)
+    n, k, v, w, index = _head(plan, i)
     n_blocks = _n_blocks(plan, n)
     while True:
         block = bits.claim(claimed)
@@ -123,7 +128,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
             i += 1
             if i == plan.n_lists:
                 return
-            n, k, v, w = _head(plan, i)
+            n, k, v, w, index = _head(plan, i)
             n_blocks = _n_blocks(plan, n)
         if known != i:
             most, known = _limits(plan, i, n, limits), i
@@ -135,7 +140,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
         for r in range(n_rows):
             softmax.fill_(part[r], softmax.ZERO, dim + 2)
             part[r, dim] = softmax.NOTHING
-        run = (plan.q + 4 * i * n_rows * plan.key_dim, k, v, w, begin, min(most, begin + plan.block))
+        run = (plan.q + 4 * i * n_rows * plan.key_dim, k, v, w, index, begin, min(most, begin + plan.block))
         _read(like, plan, run, limits, x, seen, part)  # type: ignore[no-untyped-call]
         if n_blocks == 1:
             _merge(plan, i, n_blocks, own.ctypes.data)
@@ -147,20 +152,25 @@ def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    sources = [inspect.getsource(module) for module in (bits, simd, softmax, tile, spelled, layout)]
+    sources = [inspect.getsource(module) for module in (bits, simd, softmax, tile, picked, spelled, layout)]
     stamp = zlib.crc32("".join(sources).encode())
-    fields = [(name, np.int64) for name in layout.WHOLE] + [(name, np.float32) for name in layout.SCALARS]
-    record = np.dtype(fields)
-    size = record.itemsize
+    told = record()
+    size = told.itemsize
 
     def work(plan):  # type: ignore[no-untyped-def]
         _ = stamp
         _work(like, carray(plan, 1)[0], bits.number(plan) + size)
 
-    return _compiled(work, types.void(types.CPointer(numba.from_dtype(record))))
+    return compiled(work, types.void(types.CPointer(numba.from_dtype(told))))
 
 
-def _compiled(work: Any, signature: Any) -> Any:
+def record() -> Any:
+    """The record of `plan` as numpy and the compiler know it."""
+    fields = [(name, np.int64) for name in layout.WHOLE] + [(name, np.float32) for name in layout.SCALARS]
+    return np.dtype(fields)
+
+
+def compiled(work: Any, signature: Any) -> Any:
     """`work` as a C function, kept on disk where that is possible."""
     try:
         return cfunc(signature, cache=True, error_model="numpy")(work)

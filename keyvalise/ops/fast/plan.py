@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import struct
 
-ADDRESSES = ("out", "lse", "q", "k", "v", "parts", "visible", "lengths", "offsets", "logw")
+ADDRESSES = ("out", "lse", "q", "k", "v", "parts", "visible", "lengths", "offsets", "logw", "index")
 """Where things lie; 0 = not given. parts float32 [blocks, R, Dv + 2], R = group · n_queries, is scratch for
-runs of several blocks."""
+runs of several blocks. index int32: where every entry of the flat runs is stored."""
 
-SIZES = ("itemsize", "group", "n_queries", "key_dim", "value_dim", "block", "n_lists", "n_heads", "n_entries")
-"""Counts; n_lists = B·H runs of entries, of which each is read in blocks of `block` entries."""
+SIZES = ("itemsize", "group", "n_queries", "key_dim", "value_dim", "block")
+"""Counts; entries are read in blocks of `block`."""
+
+RUNS = ("n_lists", "n_heads", "n_entries", "n_stored")
+"""Counts; n_lists = B·H runs of entries. n_entries of a run, or flat of all: an index picks them among
+n_stored."""
 
 STRIDES = tuple(f"{x}_{axis}" for x in "kv" for axis in ("row", "head", "entry", "channel"))
 """Elements from one row, head, entry, channel of k and v to the next; the last is 1."""
@@ -24,7 +28,7 @@ per number, groups of channels, entries that share a row. Then an item is a byte
 SCALARS = ("scale", "softcap")
 """float32; a soft cap of 0 is none."""
 
-WHOLE = (*ADDRESSES, *SIZES, *STRIDES, *LOOSE_STRIDES, *SPELLING)
+WHOLE = (*ADDRESSES, *SIZES, *RUNS, *STRIDES, *LOOSE_STRIDES, *SPELLING)
 
 LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
 """How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""

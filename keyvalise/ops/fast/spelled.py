@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, njit
 
-from keyvalise.ops.fast import bits, simd, softmax, tile
+from keyvalise.ops.fast import bits, picked, simd, softmax, tile
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
 _shared, _each = simd.levels(True), simd.levels(False)
@@ -44,22 +44,22 @@ def _stretches(side, dim):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _spell_(codes, side, stretches, dim, first, n, steps, room):  # type: ignore[no-untyped-def]
-    """room[t] = entry first + t of all, for t < n; `codes` is the address of entry 0."""
+def _spell_(codes, side, stretches, dim, own, steps, room):  # type: ignore[no-untyped-def]
+    """room[t] = entry own[t] of all; `codes` is the address of entry 0."""
     scales, rows, size, groups, run = side
     step, offset = steps.ctypes.data, steps.ctypes.data + steps.strides[0]
     mask, n_bytes, is_each = (1 << size) - 1, dim * size // 8, groups == dim
-    known, row, left = np.int64(-1), first // run, run - first % run
-    for t in range(n):
+    known, row, end = np.int64(-1), np.int64(0), np.int64(0)
+    for t in range(own.size):
         if rows != 0:
-            row = np.int64(carray(bits.point(_I32, rows + 4 * (first + t)), (1,))[0])
-        elif left == 0:
-            row, left = row + 1, run
-        left -= 1
+            row = np.int64(carray(bits.point(_I32, rows + 4 * own[t]), (1,))[0])
+        elif not end - run <= own[t] < end:
+            row = own[t] // run
+            end = (row + 1) * run
         if row != known:
             _steps_(scales, groups, row, steps)
             known = row
-        code, to = codes + (first + t) * n_bytes, room.ctypes.data + t * room.strides[0]
+        code, to = codes + own[t] * n_bytes, room.ctypes.data + t * room.strides[0]
         for i in range(stretches.shape[0]):
             at, shift, group, c, m = stretches[i]
             if is_each:
@@ -70,22 +70,28 @@ def _spell_(codes, side, stretches, dim, first, n, steps, room):  # type: ignore
 
 @njit
 def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
-    """Answer run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
-    q, k, _, w, begin, end = run
+    """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
+    limits[r].
+    """
+    q, k, _, _, index, begin, end = run
     of_keys = (plan.k_scales, plan.k_rows, plan.k_bits, plan.k_groups, plan.k_run)
     of_values = (plan.v_scales, plan.v_rows, plan.v_bits, plan.v_groups, plan.v_run)
     room = np.empty((tile.TILE, max(plan.key_dim, plan.value_dim)), np.float32)
     steps = np.empty((2, max(plan.k_groups, plan.v_groups)), np.float32)
+    weights = np.empty(tile.TILE, np.float32)
     before, at, stride = (k - plan.k) // plan.k_entry, room.ctypes.data, room.strides[0]
     in_keys, in_values = _stretches(of_keys, plan.key_dim), _stretches(of_values, plan.value_dim)
     for start in range(begin, end, tile.TILE):
         n = min(np.int64(tile.TILE), end - start)
-        logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
+        own = np.arange(before + start, before + start + n)
+        if index:
+            own = picked.places(plan, index + 4 * start, n)
+        logw = picked.log_weights(plan, own, weights)
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
-        _spell_(plan.k, of_keys, in_keys, plan.key_dim, before + start, n, steps, room)
+        _spell_(plan.k, of_keys, in_keys, plan.key_dim, own, steps, room)
         tile.logits_(_F32, plan, q, at, stride, n, x, np.int64(0))
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             tile.weights_(plan, r, seen[r], logw, x, part)
-        _spell_(plan.v, of_values, in_values, plan.value_dim, before + start, n, steps, room)
+        _spell_(plan.v, of_values, in_values, plan.value_dim, own, steps, room)
         tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, np.int64(0))

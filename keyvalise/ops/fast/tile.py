@@ -110,8 +110,8 @@ def weights_(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
 
 @njit
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
-    """Answer run = (queries, keys, values, log-weights, begin, end); row r sees entries before limits[r]."""
-    q, k, v, w, begin, end = run
+    """Answer run = (queries, keys, values, log-weights, –, begin, end); row r sees those before limits[r]."""
+    q, k, v, w, _, begin, end = run
     k_step, v_step = plan.itemsize * plan.k_entry, plan.itemsize * plan.v_entry
     for start in range(begin, end, TILE):
         n = min(np.int64(TILE), end - start)
