@@ -18,6 +18,7 @@ AREAS = {
     "decode": "Decoding",
     "prefill": "Prefill",
     "first_token": "First token from a store",
+    "retrieval": "Reading little of a long context",
     "shared": "Rows that share a beginning",
     "kvpress": "Agreement with kvpress",
 }
@@ -34,6 +35,15 @@ COLUMNS = {
     "agreement": ("agreement", lambda x: f"{100 * x:.2f} %"),
     "least": ("least of a head", lambda x: f"{100 * x:.1f} %"),
     "heads": ("heads", lambda x: f"{x:.0f}"),
+    "read": ("read a step", lambda x: f"{100 * x:.2f} %"),
+    "most": ("at most", lambda x: f"{100 * x:.2f} %"),
+    "mass": ("mass read", lambda x: f"{x:.3f}"),
+    "mass_exact": ("exact search's", lambda x: f"{x:.3f}"),
+    "error": ("output error", lambda x: f"{x:.3f}"),
+    "error_exact": ("exact search's", lambda x: f"{x:.3f}"),
+    "index_bytes": ("MiB of index", lambda x: f"{x / 2**20:.1f}"),
+    "index": ("index", lambda x: f"{100 * x:.1f} %"),
+    "hot": ("kept near", lambda x: f"{100 * x:.1f} %"),
 }
 """Number of a side → heading and how it is written."""
 

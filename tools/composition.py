@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 
 import torch
 
@@ -31,6 +32,11 @@ positions and 4 kv heads of 64.
 """
 
 
+def least(reader: Collection[str]) -> dict[str, str]:
+    """What a reader with these parts cannot do without, by room."""
+    return WALKS if {"graph", "keys"} & {*reader} else READS
+
+
 def text(*names: str) -> str:
     """A recipe with these parts in river order, the first score that it needs before them."""
     rooms = {name: catalogue.room(name) for name in names}
@@ -42,8 +48,7 @@ def text(*names: str) -> str:
     if code and rooms[code[-1]] == "transform":
         code.append("int4")
     named = {rooms[name] for name in reader}
-    wanted = WALKS if {"graph", "keys"} & {*reader} else READS
-    reader += [name for room, name in wanted.items() if named and room not in named]
+    reader += [name for room, name in least(reader).items() if named and room not in named]
     is_staged = not reader or bool({*rooms.values()} & {*DECIDING})
     items = [f"at prompt: {stage} @ 20%"] if is_staged else []
     return "; ".join(items + [" > ".join(item) for item in (code, reader) if item])

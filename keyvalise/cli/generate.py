@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyvalise.cli import inputs, options
+from keyvalise.cli import inputs, kernels, options
 from keyvalise.cli.app import app
 from keyvalise.cli.screen import Screen
-from keyvalise.reference import loading
 from keyvalise.types.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,8 +89,8 @@ def generate(
     from keyvalise.host.store import Store
 
     kept = None if store is None else Store(store)
+    loaded = kernels.loaded(model, device, screen)
     with screen.status("reading"):
-        loaded = loading.model(model, device)
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()
         if cache is None:
@@ -152,9 +151,9 @@ def bytes_line(facts: dict[str, Any]) -> str:
         f"16-bit full cache of {facts['seen']:,} tokens"
     )
     store = facts.get("store")
-    where = {"disk": "on disk, beside these bytes", "host": "of them in host memory"}
+    where = {"disk": "lie on disk, beside these bytes", "host": "of them lie in host memory"}
     read = f"{size(facts['read_bytes'])} read from there"
-    last = [f"{size(n)} lie {where[tier]}; {read}" for tier, n in facts["tiers"].items()]
+    last = [f"{size(n)} {where[tier]}; {read}" for tier, n in facts["tiers"].items()]
     last += [] if store is None else [f"{'found' if store['hits'] else 'kept'} in the store {store['uri']}"]
     return "\n".join([first, *facts["knobs"], *last])
 

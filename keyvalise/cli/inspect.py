@@ -67,6 +67,8 @@ def inspect_cache(
     screen.table(*ledger(session.cache.ledger().lines), title="bytes")
     screen.table(*spread(kept), title="\ntokens per kv head")
     screen.remark("")
+    for kind, kernel in session.cache.ledger().kernels.items():
+        screen.remark(f"a step reads {kind}: {kernel}")
     screen.result(bytes_line(facts))
     for name, n_bytes in session.cache.ledger().assets.items():
         screen.remark(f"asset {name}: {n_bytes:,} bytes, counted apart")

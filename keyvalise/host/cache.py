@@ -280,10 +280,10 @@ class KVCache(Cache):
             twin.__dict__.update({name: copy.deepcopy(value) for name, value in vars(layer).items()})
         return twin
 
-    def rows(self, index: Tensor) -> KVCache:
+    def rows(self, index: Tensor | Sequence[int]) -> KVCache:
         """A cache whose row i is this cache's row index[i]; asks many questions of one document."""
         twin = self.fork()
-        twin.batch_select_indices(index)
+        twin.batch_select_indices(torch.as_tensor(index, dtype=torch.long))
         return twin
 
     def activate_past_recording(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from keyvalise.store import kernels
 from keyvalise.store import layer as store
 from keyvalise.store.roll import writable
 from keyvalise.store.shared import Shared
@@ -39,6 +40,7 @@ class Ledger:
     knobs    what parts that find out for themselves how much is kept have found, with the layers
     assets   name → bytes of what the recipe reads beside the model, counted apart
     slow     bytes that were read from slow tiers, ever and in the latest forward
+    kernels  kind of segment → who answers for it while decoding, where there is a choice
     """
 
     recipe: str
@@ -49,6 +51,7 @@ class Ledger:
     knobs: tuple[str, ...] = ()
     assets: dict[str, int] = dataclasses.field(default_factory=dict)
     slow: dict[str, int] = dataclasses.field(default_factory=dict)
+    kernels: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def of(cache: KVCache) -> Ledger:
@@ -72,6 +75,7 @@ class Ledger:
             tuple(knobs({i: layer.came_to() for i, layer in layers})),
             {name: sum(map(held, tensors.values())) for name, tensors in cache.shared.fixed.items()},
             {"read": cache.shared.slow.read_bytes, "read in the latest step": cache.shared.slow.step_bytes},
+            kernels_of(cache),
         )
 
     @property
@@ -110,6 +114,16 @@ def knobs(found: dict[int, list[str]]) -> Iterator[str]:
     for sentence, layers in where.items():
         word = "layer" if len(layers) == 1 else "layers"
         yield f"{word} {', '.join(map(str, layers))}: {sentence}"
+
+
+def kernels_of(cache: KVCache) -> dict[str, str]:
+    """Who answers for every kind of segment, over all layers."""
+    found: dict[str, dict[str, None]] = {}
+    for layer in cache.shared.layers.values():
+        if layer.memory is not None and layer.env is not None:
+            for kind, kernel in kernels.of(layer.memory, layer.env.geometry):
+                found.setdefault(kind, {})[kernel] = None
+    return {kind: ", ".join(known) for kind, known in found.items()}
 
 
 def place(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -44,9 +45,13 @@ def search(
     """
     found = torch.full((*q.shape[:3], n), -1, dtype=torch.long)
     products = torch.full(found.shape, -torch.inf)
-    for row, head in torch.nonzero(graphs.entry.any(-1)).tolist():
+    for row, head in itertools.product(range(q.shape[0]), range(q.shape[1])):
         own = keys(row * q.shape[1] + head)
-        known = graph.Graph(graphs.edges[row, head, : len(own)], int(graphs.entry[row, head].int().argmax()))
+        if len(own) == 0:
+            continue
+        # Behind a head's own keys there may be anything.
+        entry = int(graphs.entry[row, head, : len(own)].int().argmax())
+        known = graph.Graph(graphs.edges[row, head, : len(own)], entry)
         k = min(n, len(own))
         best, _ = graph.search(known, own, q[row, head], k, max(k, min(width, len(own))))
         near = own[best.clamp(min=0).long()].float()

@@ -94,6 +94,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "heads": "keyvalise.retrieve.tokens.HeadsUnit",
         "pages": "keyvalise.retrieve.pages.PagesUnit",
         "sentences": "keyvalise.retrieve.sentences.SentencesUnit",
+        "spans": "keyvalise.retrieve.spans.SpansUnit",
         "stretches": "keyvalise.retrieve.drift.StretchesUnit",
         "tokens": "keyvalise.retrieve.tokens.TokensUnit",
     },
@@ -103,10 +104,12 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "centroid": "keyvalise.retrieve.centroid.CentroidSummary",
         "graph": "keyvalise.retrieve.graph.GraphSummary",
         "keys": "keyvalise.retrieve.keys.KeysSummary",
+        "landmarks": "keyvalise.retrieve.landmarks.LandmarksSummary",
         "spread": "keyvalise.retrieve.spread.SpreadSummary",
     },
     "query": {
         "now": "keyvalise.retrieve.now.NowQuery",
+        "probing": "keyvalise.retrieve.probe.ProbingQuery",
         "sofar": "keyvalise.retrieve.sentences.SofarQuery",
     },
     "group": {
@@ -120,6 +123,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "drift": "keyvalise.retrieve.drift.DriftTrigger",
     },
     "read": {
+        "cutoff": "keyvalise.retrieve.cutoff.CutoffReading",
         "read": "keyvalise.retrieve.read.ReadReading",
     },
     "residual": {
@@ -190,6 +194,8 @@ RECIPES = (
     "retroinfer",
     "sentencekv",
     "louiskv",
+    "actqkv",
+    "ltri",
     "headinfer",
 )
 """Names of the modules in `keyvalise.recipes`, in the order in which they are listed."""

@@ -18,6 +18,8 @@ from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
 from keyvalise.types.quantity import Share
 from keyvalise.types.retrieve import (
+    STALE,
+    Adapting,
     Asking,
     Cut,
     Grouping,
@@ -93,31 +95,35 @@ class Reader:
         return self.summary.build(env, cut) | self.residual.build(env, cut)
 
     def search(self, env: Env, tables: Sequence[Table], queries: Queries, memo: Memo) -> tuple[Reads, Memo]:
-        due = self.trigger.due(env, queries)
-        known = memo.get("exact")
+        due, known, stale = self.trigger.due(env, queries), memo.get("exact"), memo.get(STALE)
+        due = due if stale is None else due | stale
         if known is not None and not bool(due.any()):
             return _reads(memo), memo
         asked = self.query.query(env, queries)
         if isinstance(self.summary, Searching):
             found = {"exact": self._searched(env, tables, asked)}
         else:
-            found = self._ranked(env, tables, queries, asked)
+            found = self._ranked(env, tables, queries, asked, memo)
         if known is not None:
             found = {name: _kept(memo[name], new, due) for name, new in found.items()}
         return _reads(found), found
 
     def _ranked(
-        self, env: Env, tables: Sequence[Table], queries: Queries, asked: Tensor
+        self, env: Env, tables: Sequence[Table], queries: Queries, asked: Tensor, memo: Memo
     ) -> dict[str, Tensor]:
         """All units are asked, then shared out."""
         logits = torch.cat([self.summary.score(env, table, asked) for table in tables], -1)
-        sizes = torch.cat([table.sizes for table in tables], -1)
-        ranking = self.group.ranking(env, logits, sizes)
-        sizes = units.of_heads(sizes, ranking.shape[1])
+        held = torch.cat([table.sizes for table in tables], -1)
+        ranking = self.group.ranking(env, logits, held)
+        sizes = units.of_heads(held, ranking.shape[1])
         amounts = [_amount(part.amount, sizes) for part in (self.read, self.residual) if part.amount]
+        told: dict[str, Tensor] = {}
+        if isinstance(self.read, Adapting):
+            amounts[0], told = self.read.amounts(logits, held, amounts[0], memo)
         if (ready := self.query.is_ready(env, queries)) is not None:
             amounts[0] = torch.where(ready[:, None], amounts[0], sizes.sum(-1))
-        return dict(zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False))
+        chosen = zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False)
+        return {**dict(chosen), **told}
 
     def _searched(self, env: Env, tables: Sequence[Table], asked: Tensor) -> Tensor:
         """The best of what every table finds, one entry each."""

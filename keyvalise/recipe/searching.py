@@ -77,6 +77,20 @@ PAPERS: dict[str, Paper] = {
         2025,
         "2510.11292",
     ),
+    "tang2024ltri": Paper(
+        "Tang, Hongyin and Xiu, Di and Wang, Lanrui and Geng, Xiurui and Wang, Jingang and Cai, Xunliang",
+        "{Ltri-LLM}: Streaming Long Context Inference for {LLMs} with Training-Free Dynamic Triangular "
+        "Attention Pattern",
+        2024,
+        "2412.04757",
+    ),
+    "xiao2025actqkv": Paper(
+        "Xiao, Qingfa and Wang, Jiachuan and Li, Haoyang and Deng, Cheng and Tang, Jiaqi and Li, Shuangyin "
+        "and Zhang, Yongqi and Wang, Jun and Chen, Lei",
+        "Activation-aware Probe-Query: Effective Key-Value Retrieval for Long-Context {LLMs} Inference",
+        2025,
+        "2502.13542",
+    ),
     "luo2025headinfer": Paper(
         "Luo, Cheng and Cai, Zefan and Sun, Hanshi and Xiao, Jinqi and Yuan, Bo and Xiao, Wen and Hu, Junjie "
         "and Zhao, Jiawei and Chen, Beidi and Anandkumar, Anima",

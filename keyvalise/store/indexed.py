@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import attend
-from keyvalise.store import runs
+from keyvalise.store import carried, runs
 from keyvalise.store.block import Block
 from keyvalise.store.coded import Coded
 from keyvalise.store.runs import Near, Run
@@ -72,7 +72,7 @@ class Indexed:
         """With later entries, all but the first tokens as another block.
 
         Blocks are joined so that each is larger than the next: a thousand of them copy an entry ten times.
-        What was chosen before is chosen anew.
+        Rows that get any choose anew.
 
         env, stats   what is known of the rows and remembered of their queries when entries become units
         """
@@ -87,7 +87,9 @@ class Indexed:
         blocks = [*self.blocks, Block.of(run, self.retrieve, env, stats)]
         while self.retrieve.joins and len(blocks) > 1 and blocks[-2].longest <= 2 * blocks[-1].longest:
             blocks[-2:] = [blocks[-2].join(blocks[-1])]
-        return replace(self, first=first, blocks=tuple(blocks), memo={}, columns={})
+        grown = torch.tensor(run.counts, device=is_first.device).view(run.shape).amax(1) > 0
+        memo = carried.memo(self.memo, self.blocks, blocks, grown)
+        return replace(self, first=first, blocks=tuple(blocks), memo=memo, columns={})
 
     def placed(self, slow: Slow) -> Indexed:
         """The same, its blocks where the reader wants them."""

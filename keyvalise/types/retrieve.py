@@ -22,6 +22,12 @@ from keyvalise.types.quantity import Amount
 Memo = Mapping[str, Tensor]
 """What is remembered about reading: name → [B, …]."""
 
+CHOICES = ("exact", "estimate")
+"""What of it are units, [B, A, n]."""
+
+STALE = "stale"
+"""What of it says which rows must choose anew, bool [B], whatever their trigger says."""
+
 Summaries = Mapping[str, Tensor]
 """What stands for the units of a block: name → [B, H, U, …]; anything finite where there is no unit."""
 
@@ -158,6 +164,21 @@ class Reading(Part, Protocol):
     def recent(self) -> int: ...
     @property
     def block(self) -> int: ...
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A reading that knows by the scores of a step how much it reads."""
+
+    def amounts(
+        self, logits: Tensor, sizes: Tensor, amounts: Tensor, memo: Memo
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Entries that every choice reads, int64 [B, A], and what of it is remembered, name → [B, A, …].
+
+        logits    float32 [B, Hq, U], anything where there is no unit;  sizes: int32 [B, H, U]
+        amounts   int64 [B, A], as `Reading.amount` has them;  memo: what was remembered, if anything
+        """
+        ...
 
 
 class Residual(Part, Protocol):

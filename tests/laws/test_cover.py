@@ -30,6 +30,8 @@ SMALL = {
     "clusters": "clusters(3)",
     "stretches": "stretches(3)",
     "sentences": "sentences(most=4)",
+    "spans": "spans(7, theta=1.1, most=5)",
+    "landmarks": "landmarks(2)",
     "graph": "graph(sample=9, degree=4, beam=9, width=9)",
     "read": "read(9, sinks=1, recent=3, block=8)",
     "estimate": "estimate(9)",
@@ -48,8 +50,7 @@ def written(row: covering.Row) -> str:
     code = row["encode"] or (row["transform"] and "int4")
     codes = [name for name in (row["transform"], code and CODE.get(code, f"{code}(residual=8)")) if name]
     reads = {room: row[room] for room in READING if row[room]}
-    wanted = composition.WALKS if "graph" in reads.values() else composition.READS
-    reads = wanted | reads if reads else {}
+    reads = composition.least(reads.values()) | reads if reads else {}
     when = "at prompt" if reads else "at prompt, every 5 in decode"
     chain = [row[room] for room in DECIDING if row[room]]
     items = [f"{when}: {joined(chain)} @ {BUDGET}", joined(codes), joined(list(reads.values()))]

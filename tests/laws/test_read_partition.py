@@ -11,6 +11,7 @@ import torch
 from keyvalise import KVCache, Recipe
 from keyvalise.store.indexed import Indexed
 from keyvalise.types.quantity import Share
+from keyvalise.types.retrieve import CHOICES
 from tests.support import drive
 from tests.support.cases import Case
 from tests.support.compare import assert_close
@@ -58,7 +59,7 @@ def test_units_part_what_is_held(reading: Case) -> None:
                 assert block.sizes.flatten(0, 1).sum(-1).tolist() == list(block.held.counts)
                 assert int(block.sizes.min()) >= 0
             units = sum(block.n_units for block in segment.blocks)
-            for name in segment.memo:
+            for name in segment.memo.keys() & {*CHOICES}:
                 for row in segment.memo[name].flatten(0, 1).tolist():
                     chosen = [unit for unit in row if unit >= 0]
                     assert len(set(chosen)) == len(chosen) and max(chosen, default=0) < units

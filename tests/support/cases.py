@@ -21,7 +21,7 @@ from tests.support.models import tiny
 SMALL: dict[str, int] = {"window": 7, "residual": 8, "group": 8}
 """Arguments of recipes that are cut down to texts of some sixty tokens, wherever a recipe has them."""
 
-OWN: dict[str, dict[str, int]] = {
+OWN: dict[str, dict[str, int | float]] = {
     "vatp": {"sinks": 3},
     "caote": {"window": 3},
     "compresskv": {"least": 5},
@@ -35,6 +35,8 @@ OWN: dict[str, dict[str, int]] = {
     "quest": {"read": 9, "page": 4, "block": 4},
     "sentencekv": {"read": 9, "most": 4, "sinks": 2, "recent": 3, "block": 5},
     "louiskv": {"read": 9, "cluster": 4, "sinks": 2, "recent": 3, "block": 5},
+    "actqkv": {"read": 9, "page": 4, "landmarks": 2, "sinks": 2, "recent": 3, "block": 5},
+    "ltri": {"read": 9, "theta": 1.1, "longest": 5, "sinks": 2, "recent": 3, "block": 5},
     "retrievalattention": {
         "read": 9,
         "degree": 4,

@@ -44,7 +44,7 @@ def full_disk() -> Any:
 ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     RecipeError: [
         (recipe("box > read(9)"), "the reader 'box, read' has no unit; it needs one of clusters, heads"),
-        (recipe("pages > box"), "the reader 'pages, box' has no read; it needs one of read"),
+        (recipe("pages > box"), "the reader 'pages, box' has no read; it needs one of cutoff, read"),
         (recipe("every 9: pages > read(9)"), "a reader has no schedule; it stands behind a semicolon"),
         (recipe("pages > read(9) on 8.."), "'on 8..' names no layer; the model has layers 0 to 2"),
         (
@@ -66,6 +66,10 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
             recipe("clusters > together > read(9)"),
             "together needs units:alike, which neither the model nor an",
         ),
+        (
+            recipe("tokens > graph > each > cutoff(9)"),
+            "cutoff needs units:ranked, which neither the model nor an",
+        ),
     ],
     NoRoom: [
         (lambda: Slow(9).claim("host", 10), "would take 10 bytes, and 9 are allowed; allow more with --host"),
@@ -86,5 +90,8 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     BadArgument: [
         (recipe("pages(0) > read(9)"), "n=0 is not allowed; n must be a whole number at least 1"),
         (recipe("pages > read(101%)"), "amount=Share(percent=101.0) is not allowed; amount must be a whole"),
+        (recipe("pages > landmarks(0) > read(9)"), "n=0 is not allowed; n must be a whole number at least 1"),
+        (recipe("pages > cutoff(9, floor=2)"), "floor=2.0 is not allowed; floor must be a number at least 0"),
+        (recipe("pages > cutoff(9, most=0.5)"), "most=0.5 is not allowed; most must be a number at least 1"),
     ],
 }

@@ -83,6 +83,11 @@ def is_faster(
     return n_entries * key_dim >= bound.least and per_head <= most
 
 
+def is_forbidden() -> bool:
+    """Whether nobody wants kernels."""
+    return _forced() is False
+
+
 @functools.cache
 def _forced() -> bool | None:
     return {"always": True, "never": False}.get(os.environ.get(VARIABLE, ""))

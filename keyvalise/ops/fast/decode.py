@@ -48,7 +48,7 @@ class _Runs(NamedTuple):
 
 def available(k: Tensor, v: Tensor) -> bool:
     """Whether these stored entries can be read: numba is installed, they lie on the CPU in a known form."""
-    return _is_installed() and legible.flaw(k, v) is None
+    return is_installed() and legible.flaw(k, v) is None
 
 
 def dense(
@@ -137,7 +137,7 @@ def integers(
 
 def spells(keys: Integers, values: Integers) -> bool:
     """Whether these integers can be read: numba is installed, they lie on the CPU, lanes fit their groups."""
-    return _is_installed() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
+    return is_installed() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
 
 
 def warm(
@@ -245,7 +245,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs, key_dim: int) -> None:
 
 
 @functools.cache
-def _is_installed() -> bool:
+def is_installed() -> bool:
+    """Whether there is a compiler."""
     return importlib.util.find_spec("numba") is not None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import keyvalise
 from keyvalise import KVCache
 from keyvalise.host import assets
 from keyvalise.store import asset
@@ -49,6 +50,21 @@ def test_a_fingerprint_is_of_shapes_and_signs() -> None:
         other.model.layers[1].self_attn.q_proj.weight.neg_()
     assert assets.fingerprint(other) != mark
     assert len({assets.fingerprint(tiny(name)) for name in ("llama", "qwen3", "mistral", "gpt2")}) == 4
+
+
+@pytest.mark.parametrize("recipe", ["aquakv", "svd > int4", "lean > int4", "leanvec", "pq"])
+def test_the_reference_model_needs_no_calibration(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(assets.VARIABLE, str(tmp_path))
+    model, _ = keyvalise.reference()
+    cache, ids = KVCache(model, recipe), torch.arange(5, 395)[None]
+    with torch.no_grad():
+        coded = model(ids, past_key_values=cache).logits
+        stock = model(ids).logits
+        after = model(ids[:, :1], past_key_values=cache).logits
+    assert cache.ledger().fixed_bytes > 10_000 and list(tmp_path.iterdir()) == []
+    assert torch.allclose(coded[:, 0], stock[:, 0], atol=1e-4) and after.isfinite().all()
 
 
 def test_the_users_own_come_before_the_shipped_ones(

@@ -6,6 +6,7 @@ import pytest
 
 from keyvalise import KVCache
 from keyvalise.host.ledger import Ledger, knobs
+from keyvalise.ops.fast import choose
 from tests.support import drive, profiles
 from tests.support.models import tiny
 
@@ -62,3 +63,33 @@ def test_what_is_forgotten_behind_a_prompt_is_not_told() -> None:
     cache = KVCache(profiles.give(tiny("llama")), "at prompt: policies > threshold > drop @ 40%")
     drive.run(tiny("llama"), cache, drive.text(63).calls(60, 1, 1))
     assert cache.ledger().nbytes == cache.nbytes and not cache.ledger().knobs
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kinds"),
+    [
+        ("full", {"tail"}),
+        ("int4", {"coded", "tail"}),
+        ("knorm > adaptive @ 50%", {"ragged", "tail"}),
+        ("quest(read=9, recent=3, block=5)", {"indexed", "tail"}),
+        ("quest(read=9, recent=3, block=5) > host", {"indexed", "tail"}),
+    ],
+)
+def test_who_answers_stands_beside_every_kind(recipe: str, kinds: set[str]) -> None:
+    model, text = tiny("llama"), drive.text(62)
+    cache = KVCache(model, recipe)
+    drive.run(model, cache, text.calls(60, 1, 1))
+    found = cache.ledger().kernels
+    assert found.keys() == kinds
+    known = {"numba", "torch", "triton", "in place", "decoded", "brought from host"}
+    assert all(set(said.split(", ")) <= known for said in found.values())
+    assert "brought from host" in found.get("indexed", "") or "host" not in recipe
+
+
+def test_what_is_forced_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_forced", lambda: False)
+    assert ledger("knorm > adaptive @ 50%").kernels["ragged"] == "torch"
+    assert ledger("int4").kernels["coded"] == "decoded"
+    monkeypatch.setattr(choose, "_forced", lambda: True)
+    assert ledger("knorm > adaptive @ 50%").kernels["ragged"] == "numba"
+    assert ledger("int4").kernels["coded"] == "in place"

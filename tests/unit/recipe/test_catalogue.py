@@ -16,7 +16,7 @@ NAMES = (
     "adakv headkv headkv_r2 compresskv prefixkv duo rlkv rlkv_surrogate razor vatp caote criticalkv "
     "keyformer fastgen plphp normxlogit locret ehpc kvcrush balancekv ems elastic cam mikv kivi nsnquant "
     "commvq aquakv int8 int4 int2 hqq lvq leanvec lowrank pq rq topk retrievalattention quest retroinfer "
-    "sentencekv louiskv headinfer"
+    "sentencekv louiskv actqkv ltri headinfer"
 )
 
 

@@ -8,6 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from keyvalise.store import flat
+from keyvalise.store.indexed import Indexed
+from keyvalise.store.ragged import Ragged
+from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
 from tests.support import reading, segments
 from tests.support.segments import Runs
@@ -105,6 +109,25 @@ def test_estimating_is_better_than_leaving_out() -> None:
             errors.append((got.out - want.out).norm(dim=-1))
         better, total = better + int((errors[1] <= errors[0]).sum()), total + errors[0].numel()
     assert better >= 0.9 * total
+
+
+@pytest.mark.parametrize("group", ["each", "vote", "together"])
+@pytest.mark.parametrize("until", [26, 63])
+def test_rows_that_get_nothing_keep_their_choice(group: str, until: int) -> None:
+    runs, env = Runs.random(SHAPE, [[20] * 3, [63] * 3]), Env(0, SHAPE)
+    slots = flat.slots(runs.counts, torch.device("cpu"))
+
+    def part(mine: torch.Tensor) -> Ragged:
+        return Ragged.of(replace(runs.pick(mine).flat(), ordinals=slots[mine]))
+
+    segment = Indexed(reading.reader(f"pages(3) > {group} > read(9, sinks=2)"), env)
+    segment = segment.grown(part(slots < 10), env, {}).grown(part((slots >= 10) & (slots < 20)), env, {})
+    _, segment = segment.attend(segments.queries(SHAPE, 2, 1))
+    grown = segment.grown(part((slots >= 20) & (slots < until)), env, {})
+    before, after = (reading.members(one, runs, one.memo["exact"]) for one in (segment, grown))
+    assert torch.equal(before[0], after[0]) and bool(before[0].any())
+    assert grown.memo["stale"].tolist() == [False, True]
+    assert len(grown.blocks) == (1 if until == 63 else 2)
 
 
 def test_blocks_are_joined_so_that_few_are_left() -> None:
