@@ -6,7 +6,7 @@ python bench/retrieval.py [CASE …] [--again] [--list]
 found-LAYER     128k tokens as a layer of the reference model holds them, against exact search at equal reads
 cost-*          a decode step at 8k to 128k tokens, against our own full read of 16k
 slow-*          bytes that a step brings from host memory or disk, and what stays near
-answers         the reference model's tasks at its longest context
+answers         right answers of the reference model at its longest context
 
 Keys, values and queries: see `stretched`.
 """
@@ -22,6 +22,7 @@ import decode
 import models
 import stretched
 import torch
+import wide
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
@@ -53,6 +54,10 @@ SYSTEMS = (
     "topk(read=1.8%)",
 )
 WALKED = "retrievalattention(read=1.8%)"
+
+ANSWERING = ("retroinfer(block=256)", OURS.replace("read(1.8%)", "read(1.8%, block=256)"))
+MOST_TOKENS = 3584
+"""Documents of the longest context in which questions and answers still fit."""
 
 COSTS = {
     "": "retroinfer(segment=1024)",
@@ -237,7 +242,35 @@ def slow(tier: str) -> cases.Figure:
     return cases.Figure({"tokens": n, "steps": steps, "model": "reference", "dtype": "fp32"}, sides, targets)
 
 
+def answers(n_questions: int) -> cases.Figure:
+    """Right answers about documents as long as the model can read, while every step of an answer reads
+    little.
+    """
+    model, tokenizer = keyvalise.reference()
+    right: dict[str, list[bool]] = {text: [] for text in ("full", *ANSWERING)}
+    for document in wide.documents(wide.TASKS, wide.KINDS, MOST_TOKENS, n_questions, stretched.SEED):
+        task = document.generate()
+        for text, marks in right.items():
+            said = keyvalise.answer(model, tokenizer, task.document, task.questions, text, max_new_tokens=12)
+            marks += [one == expected for one, expected in zip(said, task.answers, strict=True)]
+    sides: dict[str, dict[str, Any]] = {}
+    for text, marks in right.items():
+        differs = sum(a != b for a, b in zip(marks, right["full"], strict=True))
+        sides[text] = {
+            "right": round(sum(marks) / len(marks), 4),
+            "differs": differs,
+            "questions": len(marks),
+        }
+    whole = sides["full"]["right"]
+    targets = [
+        cases.Target(f"{text}: right answers, of full's", sides[text]["right"] / whole, 0.99, at_least=True)
+        for text in ANSWERING
+    ]
+    return cases.Figure({"tokens": MOST_TOKENS, "model": "reference", "dtype": "fp32"}, sides, targets)
+
+
 CASES = {
+    "answers": partial(answers, 12),
     **{f"found-{layer}": partial(found, layer, SYSTEMS) for layer in range(4)},
     "walked-1": partial(found, 1, ("topk(read=1.8%)", WALKED)),
     **{

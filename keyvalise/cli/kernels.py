@@ -12,22 +12,33 @@ LONG_S = 2.0
 """Seconds above which it is worth a word."""
 
 
+SLOWER = "{0} is not installed, so that attention over what is stored is torch's, which is slower"
+"""Nothing is wrong, but somebody may wonder."""
+
+
 def loaded(name: str, device: str, screen: Screen) -> tuple[Any, Any]:
     """A model and its tokenizer, and what decoding on it needs compiled, or read from disk."""
     with screen.status("loading"):
         model, tokenizer = loading.model(name, device)
-    _prepare(model, screen)
+    prepare(model, screen)
     return model, tokenizer
 
 
-def _prepare(model: Any, screen: Screen) -> None:
+def prepare(model: Any, screen: Screen) -> None:
+    """Compile what decoding on this model needs, or say what is missing for it."""
     from keyvalise.ops.fast import choose, decode
+    from keyvalise.ops.fast.gpu import legible
 
-    if model.device.type != "cpu" or not decode.is_installed() or choose.is_forbidden():
+    if choose.is_forbidden() or model.device.type not in ("cpu", "cuda"):
         return
-    begin = time.perf_counter()
-    with screen.status("preparing kernels"):
-        decode.warm([model.dtype] if model.dtype in decode.WORKERS else [])
-    took_s = time.perf_counter() - begin
-    if took_s > LONG_S:
-        screen.remark(f"kernels were compiled in {took_s:.0f} s; next time they are read from disk")
+    if model.device.type == "cuda":
+        screen.warn(*[] if legible.is_installed() else [SLOWER.format("triton")])
+    elif not decode.is_installed():
+        screen.warn(SLOWER.format("numba"))
+    elif model.dtype in decode.WORKERS:
+        begin = time.perf_counter()
+        with screen.status("preparing kernels"):
+            decode.warm([model.dtype])
+        took_s = time.perf_counter() - begin
+        if took_s > LONG_S:
+            screen.remark(f"kernels were compiled in {took_s:.0f} s; next time they are read from disk")

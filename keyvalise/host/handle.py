@@ -46,6 +46,8 @@ class KVLayer(MemoryLayer):
             raise HostError(
                 "this model asks for a mask that is not causal, which a KVCache serves in one call only"
             )
+        if self.river.reader is not None:
+            self.shared.foresee(self.index)
         call, awaits_end = self._call(seam, mask, self.memory)
         passed = flow.advance(self.memory, call, self.bed(call.piece.stretch))
         self.took(call, passed, awaits_end)

@@ -18,6 +18,7 @@ from keyvalise.host import model as models
 from keyvalise.recipe.compose import compose
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.river import LayerRiver
+from keyvalise.store import indexing
 from keyvalise.types.data import Env, Memory, Stretch
 from keyvalise.types.errors import HostError, TornForward
 from keyvalise.types.geometry import Geometry, Rope
@@ -126,6 +127,12 @@ class Shared:
                 f"an earlier forward stopped half way: the layers have seen {min(columns)} to {max(columns)} "
                 "tokens; make a new cache"
             )
+
+    def foresee(self, index: int) -> None:
+        """While a layer answers, begin to bring near what the next one reads from a slow tier."""
+        later = next((layer for i, layer in sorted(self.layers.items()) if i > index), None)
+        if later is not None and later.memory is not None:
+            indexing.foresee(later.memory)
 
     def done(self, index: int) -> None:
         """Called when a layer has taken a call in. Behind the last one nobody asks what layers have left, and

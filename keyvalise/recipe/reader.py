@@ -112,8 +112,8 @@ class Reader:
         self, env: Env, tables: Sequence[Table], queries: Queries, asked: Tensor, memo: Memo
     ) -> dict[str, Tensor]:
         """All units are asked, then shared out."""
-        logits = torch.cat([self.summary.score(env, table, asked) for table in tables], -1)
-        held = torch.cat([table.sizes for table in tables], -1)
+        logits = _beside([self.summary.score(env, table, asked) for table in tables])
+        held = _beside([table.sizes for table in tables])
         ranking = self.group.ranking(env, logits, held)
         sizes = units.of_heads(held, ranking.shape[1])
         amounts = [_amount(part.amount, sizes) for part in (self.read, self.residual) if part.amount]
@@ -149,6 +149,11 @@ class Reader:
             answers.append(self.residual.answer(env, table.summaries, own, queries))
             first += n
         return Partial(*attend.merge_all([(answer.out, answer.lse) for answer in answers]))
+
+
+def _beside(tables: Sequence[Tensor]) -> Tensor:
+    """What is known of all units; mostly there is one table, and nothing to copy."""
+    return tables[0] if len(tables) == 1 else torch.cat([*tables], -1)
 
 
 def _reads(found: Memo) -> Reads:

@@ -124,6 +124,12 @@ class Indexed:
             answers.append(self.retrieve.guess(self.env, tables, reads.estimate, queries))
         return _merged(answers), self if memo is self.memo else replace(self, memo=memo)
 
+    def foresee(self) -> None:
+        """Begin to bring near what every step reads."""
+        far = next((run for run in self.runs if isinstance(run, Stowed)), None)
+        if far is not None and self.retrieve.reads_all:
+            far.foresee()
+
     def opened(self) -> Near:
         """All entries without units, ascending by ordinal in every head."""
         return runs.together([runs.sorted_by_ordinal(runs.near(run)) for run in self.runs])

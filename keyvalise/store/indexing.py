@@ -64,6 +64,13 @@ def placed(memory: Memory, slow: Slow) -> Memory:
     return replace(memory, segments=segments)
 
 
+def foresee(memory: Memory) -> None:
+    """Begin to bring near what the next step of this layer reads, whatever it asks."""
+    for segment in memory.segments:
+        if isinstance(segment, Indexed):
+            segment.foresee()
+
+
 def _longest(segments: Sequence[Writable]) -> int:
     """No less than any head holds in these, without asking the device."""
     longest = [one.longest if isinstance(one, Tail) else max(one.counts) for one in segments]  # type: ignore[attr-defined]

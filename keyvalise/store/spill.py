@@ -67,7 +67,7 @@ class HostSpill:
         return self.rows.shape[1]
 
     def read(self, start: int, n: int) -> Tensor:
-        self.slow.read_bytes += n * self.width
+        self.slow.count(n * self.width)
         return self.rows[start : start + n]
 
     def tensor(self) -> Tensor:
@@ -118,7 +118,7 @@ class DiskSpill:
             if got == 0:
                 raise TierLost("entries on disk are gone: their file has become shorter; make a new cache")
             done += got
-        self.slow.read_bytes += done
+        self.slow.count(done)
         rows = torch.frombuffer(room, dtype=torch.uint8) if done else torch.empty(0, dtype=torch.uint8)
         return rows.view(n, self.width)
 

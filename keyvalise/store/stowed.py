@@ -1,13 +1,15 @@
 """A run of entries whose numbers lie in a slow tier; what says which entries they are stays near.
 
 Reads are counted. What is read of few units may be kept for the next step; what is read whole comes head by
-head, the next one while the present one is attended.
+head, the next one while the present one is attended, the first of a layer while the layer before is.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent import futures
@@ -35,11 +37,12 @@ READ_BYTES = 16 * 2**20
 
 @dataclass
 class Hot:
-    """The latest units read, up to `most` bytes; never changes an answer."""
+    """The latest units read, up to `most` bytes, and what is being read; never changes an answer."""
 
     most: int
     n_bytes: int = 0
     known: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+    coming: futures.Future[Tensor] | None = None
 
     def get(self, start: int, n: int) -> Tensor | None:
         found = self.known.get(start)
@@ -128,25 +131,33 @@ class Stowed:
             out[row, heads], lse[row, heads] = attend.merge(own, (part.out[row, heads], part.lse[row, heads]))
         return Partial(out, lse), self
 
-    def _one_by_one(self) -> Iterator[tuple[int, Ragged | Coded]]:
-        """(row·H + head, entries of it alone), at most READ_BYTES of them; the next are read meanwhile."""
+    def foresee(self) -> None:
+        """Begin to read what a read of everything needs first."""
+        pieces = self._pieces()
+        if pieces and self.hot.coming is None:
+            self.hot.coming = _reader(os.getpid()).submit(self.spill.read, *pieces[0][1:])
+
+    def _pieces(self) -> list[tuple[int, int, int]]:
+        """(row·H + head, first entry, how many), at most READ_BYTES each."""
         step = max(1, READ_BYTES // max(1, self.spill.width))
-        pieces = [
+        return [
             (home, begin, min(begin + step, end) - begin)
             for home, (a, end) in enumerate(itertools.pairwise(self.bounds))
             for begin in range(a, end, step)
         ]
-        if not pieces:
-            return
-        with futures.ThreadPoolExecutor(1, "keyvalise-read") as reader:
-            coming = reader.submit(self.spill.read, *pieces[0][1:])
-            for i, (home, begin, n) in enumerate(pieces):
-                rows = coming.result()
-                if i + 1 < len(pieces):
-                    coming = reader.submit(self.spill.read, *pieces[i + 1][1:])
-                order = torch.arange(begin, begin + n, device=self.places.listed.device)
-                counts = tuple(n if other == home else 0 for other in range(len(self.counts)))
-                yield home, picked_with(self.like, self._split(rows), order, counts)
+
+    def _one_by_one(self) -> Iterator[tuple[int, Ragged | Coded]]:
+        """(row·H + head, entries of it alone), the next being read meanwhile."""
+        self.foresee()
+        pieces, coming, self.hot.coming = self._pieces(), self.hot.coming, None
+        for i, (home, begin, n) in enumerate(pieces):
+            assert coming is not None
+            rows = coming.result()
+            if i + 1 < len(pieces):
+                coming = _reader(os.getpid()).submit(self.spill.read, *pieces[i + 1][1:])
+            order = torch.arange(begin, begin + n, device=self.places.listed.device)
+            counts = tuple(n if other == home else 0 for other in range(len(self.counts)))
+            yield home, picked_with(self.like, self._split(rows), order, counts)
 
     def answer(self, queries: Queries, starts: Tensor, sizes: Tensor, counts: tuple[int, ...]) -> Partial:
         """Stretches of entries answer, as many entries for every (row, head) as counted."""
@@ -180,6 +191,12 @@ class Stowed:
             found[name] = part.view(len(rows), *x.shape[1:]).to(device, non_blocking=True)
             begin += width
         return found
+
+
+@functools.cache
+def _reader(process: int) -> futures.ThreadPoolExecutor:
+    """One thread that reads ahead; a forked child gets its own."""
+    return futures.ThreadPoolExecutor(1, "keyvalise-read")
 
 
 def rows_of(run: Ragged | Coded) -> dict[str, Tensor]:

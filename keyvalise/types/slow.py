@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 from keyvalise.types.errors import NoRoom
@@ -21,6 +22,7 @@ class Slow:
     held: dict[str, int] = field(default_factory=dict)
     read_bytes: int = 0
     before: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
     def step_bytes(self) -> int:
@@ -29,6 +31,11 @@ class Slow:
     def step(self) -> None:
         """A forward begins."""
         self.before = self.read_bytes
+
+    def count(self, n_bytes: int) -> None:
+        """So many were read, by whichever thread."""
+        with self.lock:
+            self.read_bytes += n_bytes
 
     def claim(self, tier: str, n_bytes: int) -> None:
         """Take room in a tier.

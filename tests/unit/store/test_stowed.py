@@ -8,12 +8,14 @@ import os
 import pytest
 import torch
 
+from keyvalise import KVCache
 from keyvalise.store.stowed import Hot, Stowed
 from keyvalise.types.data import Env
 from keyvalise.types.errors import NoRoom, TierLost
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.slow import Slow
-from tests.support import reading, segments
+from tests.support import drive, reading, segments
+from tests.support.models import tiny
 from tests.support.segments import Runs
 
 SHAPE = Geometry(1, 6, 3, 8, 5, torch.float32, 0.4)
@@ -132,3 +134,38 @@ def test_a_file_that_was_cut_is_noticed() -> None:
             os.ftruncate(run.spill.number, 10)  # type: ignore[attr-defined]
     with pytest.raises(TierLost, match="their file has become shorter"):
         segment.attend(queries)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_what_is_foreseen_is_read_once(tier: str) -> None:
+    slow = Slow()
+    segment, queries = placed("heads > read(100%, sinks=0)", tier, slow), segments.queries(SHAPE, 2, 1)
+    want, _ = segment.attend(queries)
+    slow.step()
+    segment.foresee()
+    segment.foresee()
+    ahead = next(run for run in segment.runs if isinstance(run, Stowed)).hot.coming
+    assert ahead is not None and len(ahead.result()) > 0
+    got, _ = segment.attend(queries)
+    assert slow.step_bytes == sum(map(sum, COUNTS)) * ROW
+    assert torch.equal(got.out, want.out) and torch.equal(got.lse, want.lse)
+
+
+def test_only_what_is_read_whatever_is_asked_is_foreseen() -> None:
+    slow = Slow()
+    segment = placed(READERS[0], "disk", slow)
+    slow.step()
+    segment.foresee()
+    assert slow.step_bytes == 0
+
+
+def test_a_layer_begins_to_read_while_the_one_before_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, text, seen = tiny("llama"), drive.text(62), []
+    cache = KVCache(model, "heads > read(100%, sinks=0, recent=3, block=5) > disk(cache=0)")
+    drive.run(model, cache, text.calls(60, 1))
+    answer, begin = Stowed.attend, Stowed.foresee
+    monkeypatch.setattr(Stowed, "attend", lambda self, q: seen.append("answers") or answer(self, q))
+    monkeypatch.setattr(Stowed, "foresee", lambda self: seen.append("begins") or begin(self))
+    drive.run(model, cache, text.calls(60, 1, 1)[2:])
+    # Every layer but the last begins the next one's, then answers, which finds its own begun.
+    assert seen == ["begins", "answers", "begins"] * 2 + ["answers", "begins"]

@@ -1,0 +1,53 @@
+"""Kernels before they are needed: what the first use costs, and what is missing, is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from keyvalise.cli import kernels
+from keyvalise.cli.screen import Screen
+from keyvalise.ops.fast import choose, decode
+from keyvalise.ops.fast.gpu import legible
+
+
+def said(capsys: pytest.CaptureFixture[str], device: str) -> tuple[str, str]:
+    model = SimpleNamespace(device=torch.device(device), dtype=torch.float32)
+    kernels.prepare(model, Screen(False, False))
+    found = capsys.readouterr()
+    return found.out, found.err
+
+
+@pytest.mark.parametrize(
+    ("device", "module", "name"), [("cpu", decode, "numba"), ("cuda", legible, "triton")]
+)
+def test_a_slower_path_says_that_it_is_slower(
+    device: str,
+    module: object,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "is_installed", lambda: False)
+    out, err = said(capsys, device)
+    assert out == "" and f"{name} is not installed" in err and "slower" in err
+    monkeypatch.setattr(choose, "_forced", lambda: False)
+    assert said(capsys, device) == ("", "")
+
+
+def test_what_compiling_took_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.dtype] = []
+
+    def warm(dtypes: Sequence[torch.dtype]) -> None:
+        compiled.extend(dtypes)
+
+    monkeypatch.setattr(decode, "warm", warm)
+    assert said(capsys, "cpu")[0] == ""
+    monkeypatch.setattr(kernels, "LONG_S", -1.0)
+    assert "kernels were compiled in 0 s" in said(capsys, "cpu")[0]
+    assert compiled == [torch.float32] * 2
