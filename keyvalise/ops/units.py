@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose, scan
-from keyvalise.ops.fast import within as fast
+from keyvalise.ops.fast import choose, choosing, scan
 from keyvalise.types.data import Entries
 
 
@@ -112,6 +111,23 @@ def listed(chosen: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     return lists, lists * n_heads // n_lists, wide[lists, slot]
 
 
+def votes(logits: Tensor, sizes: Tensor) -> Tensor:
+    """Σ_g softmax over the units that hold entries: float32 [B, H, U], 0 where there is none.
+
+    Shapes   logits float32 [B, Hq, U], anything where there is no unit; sizes int [B, H, U]
+    """
+    if _is_fast(logits):
+        return choosing.votes(logits, sizes)
+    is_empty, grouped = (sizes == 0)[:, :, None], logits.unflatten(1, (sizes.shape[1], -1))
+    # Where a head has no unit at all, a softmax has no number either.
+    shares: Tensor = grouped.masked_fill(is_empty, -torch.inf).softmax(-1).nan_to_num(0.0).sum(2)
+    return shares
+
+
+def _is_fast(x: Tensor) -> bool:
+    return x.is_cpu and choosing.available() and choose.is_faster("choosing", x.dtype, x.numel())
+
+
 def within(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:
     """The best units until the first amount of entries is met, then the next ones until the second is, …
 
@@ -120,8 +136,8 @@ def within(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:
     Shapes   ranking float32 [B, A, U], −inf where there is no unit; sizes int [B, A, U]; amounts int64 [B, A]
              → per amount int64 [B, A, n], ascending, −1 behind
     """
-    if ranking.is_cpu and fast.available() and choose.is_faster("within", ranking.dtype, ranking.numel()):
-        return fast.within(ranking, sizes, amounts)
+    if _is_fast(ranking):
+        return choosing.within(ranking, sizes, amounts)
     ranking = ranking.masked_fill(sizes == 0, -torch.inf)
     order = ranking.sort(dim=-1, descending=True, stable=True).indices
     sizes = torch.where(torch.isneginf(ranking), 0, sizes).gather(-1, order)

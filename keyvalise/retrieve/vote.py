@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from keyvalise.ops import units
 from keyvalise.types.data import Env
 
 
@@ -30,7 +31,7 @@ class VoteGroup:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor:
-        return votes(logits, sizes).masked_fill(sizes == 0, -torch.inf)
+        return units.votes(logits, sizes).masked_fill(sizes == 0, -torch.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,5 @@ class TogetherGroup:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor:
-        total = votes(logits, sizes).sum(1, keepdim=True)
+        total = units.votes(logits, sizes).sum(1, keepdim=True)
         return total.masked_fill((sizes == 0).all(1, keepdim=True), -torch.inf)
-
-
-def votes(logits: Tensor, sizes: Tensor) -> Tensor:
-    """Σ_g softmax_u: float32 [B, H, U], 0 where there is no unit."""
-    is_empty, grouped = sizes == 0, logits.unflatten(1, (sizes.shape[1], -1))
-    if bool(is_empty.any()):
-        grouped = grouped.masked_fill(is_empty[:, :, None], -torch.inf)
-    # Where a head has no unit at all, a softmax has no number either.
-    shares: Tensor = grouped.softmax(-1).sum(2).masked_fill_(is_empty, 0.0)
-    return shares

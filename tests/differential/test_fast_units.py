@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from keyvalise.ops import units
-from keyvalise.ops.fast import choose, scan, within
+from keyvalise.ops.fast import choose, choosing, scan
 from tests.support.decoding import DTYPES
 
 
@@ -37,7 +37,7 @@ def test_what_cannot_be_asked() -> None:
 
 
 def chosen(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:
-    return [found.clone() for found in within.within(ranking, sizes, amounts)]
+    return [found.clone() for found in choosing.within(ranking, sizes, amounts)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,3 +78,15 @@ def test_many_units(plain) -> None:
         chosen(ranking, sizes, *amounts), units.within(ranking, sizes, *amounts), strict=True
     ):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("n", [0, 1, 77, 3000])
+@pytest.mark.parametrize("group", [1, 3])
+def test_the_same_votes_are_counted(plain, n: int, group: int) -> None:
+    torch.manual_seed(n)
+    logits, sizes = 9 * torch.randn(2, 3 * group, n), torch.randint(0, 3, (2, 3, n), dtype=torch.int32)
+    sizes[1, 2] = 0
+    logits = torch.where(units.of_heads(sizes, 3 * group) > 0, logits, torch.nan)
+    want = units.votes(logits, sizes)
+    got = choosing.votes(logits, sizes)
+    assert torch.allclose(got, want, atol=1e-6) and got.isfinite().all()

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-Kind = Literal["dense", "ragged", "picked", "integers", "scan", "within"]
+Kind = Literal["dense", "ragged", "picked", "integers", "scan", "choosing"]
 Rival = Literal["attend", "sdpa"]
 """The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
 
@@ -51,7 +51,7 @@ TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("scan", "attend", torch.float32): Bound(2**15, 64, 64),
     ("scan", "attend", torch.bfloat16): Bound(0, 64, 64),
     ("scan", "attend", torch.float16): Bound(0, 64, 64),
-    ("within", "attend", torch.float32): Bound(0, 64, 64),
+    ("choosing", "attend", torch.float32): Bound(0, 64, 64),
 }
 """The ragged `most` is that of dense: only one query per head was timed there."""
 

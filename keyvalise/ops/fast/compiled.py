@@ -15,7 +15,7 @@ from typing import Any
 
 from numba import njit
 
-_CONTRACT: dict[str, Any] = {"error_model": "numpy"}
+_CONTRACT: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
 def seeing(*modules: ModuleType) -> Callable[[Callable[..., Any]], Any]:

@@ -1,14 +1,18 @@
-"""The loops of `within`: the least rank that is still read is found digit by digit, as a radix sort would.
+"""The loops of `choosing`: the least rank that is still read is found digit by digit, as a radix sort would.
 
-Ranks become whole numbers that ascend from the best to the worst; where they are equal, the earlier unit is
-better. Of every digit's values, how many entries lie in units with it tells which of them holds the edge.
+Every list is some thread's; the loops let go of the interpreter's lock. Ranks become whole numbers that
+ascend from the best to the worst; where they are equal, the earlier unit is better. Of every digit's values,
+how many entries lie in units with it tells which of them holds the edge.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from keyvalise.ops.fast.compiled import kernel
+from keyvalise.ops.fast import bits, softmax
+from keyvalise.ops.fast.compiled import seeing
+
+kernel = seeing(bits, softmax)
 
 _DIGIT = 11
 _SIGN, _ALL = np.uint32(0x80000000), np.uint32(0xFFFFFFFF)
@@ -58,9 +62,26 @@ def _edge(ranks, sizes, most):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def within(ranking, sizes, edges, found, counts):  # type: ignore[no-untyped-def]
-    """Units between two edges of every list, ascending, into found [amounts, lists, units]."""
-    for a in range(sizes.shape[0]):
+def votes(logits, sizes, begin, end, found):  # type: ignore[no-untyped-def]
+    """Σ_g softmax over the units that hold entries, into found [lists, units]; 0 where there is none."""
+    n_queries, n = logits.shape[1], logits.shape[2]
+    row = np.empty(n, np.float32)
+    for a in range(begin, end):
+        for i in range(n):
+            found[a, i] = softmax.ZERO
+        for g in range(n_queries):
+            for i in range(n):
+                row[i] = logits[a, g, i] if sizes[a, i] > 0 else softmax.NOTHING
+            top = softmax.highest(row, n)
+            if top != softmax.NOTHING:
+                total = softmax.weigh_(row, n, top)
+                softmax.add_(found[a], softmax.ONE / total, row, n)
+
+
+@kernel
+def within(ranking, sizes, edges, begin, end, found, counts):  # type: ignore[no-untyped-def]
+    """Units between two edges of every list, ascending, into found [lists, amounts, units]."""
+    for a in range(begin, end):
         ranks, size = _rank(ranking[a]), sizes[a].copy()
         best, first = np.int64(1) << 33, np.int64(-1)
         for i in range(ranks.size):
@@ -76,12 +97,11 @@ def within(ranking, sizes, edges, found, counts):  # type: ignore[no-untyped-def
                 mine = np.int64(ranks[i])
                 is_past = mine > before_rank or (mine == before_rank and i >= before_unit)
                 is_before = mine < rank or (mine == rank and i < unit)
-                is_forced = m == 0 and i == first
-                is_taken = m > 0 and i == first
-                if size[i] > 0 and (is_forced or (is_past and is_before and not is_taken)):
-                    found[m, a, n] = i
+                is_first = i == first
+                if size[i] > 0 and ((m == 0 and is_first) or (is_past and is_before and not is_first)):
+                    found[a, m, n] = i
                     n += 1
             for i in range(n, ranks.size):
-                found[m, a, i] = -1
-            counts[m, a] = n
+                found[a, m, i] = -1
+            counts[a, m] = n
             before_rank, before_unit = rank, unit
