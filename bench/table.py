@@ -19,6 +19,7 @@ AREAS = {
     "prefill": "Prefill",
     "first_token": "First token from a store",
     "retrieval": "Reading little of a long context",
+    "reading_kernels": "Compiled loops of reading little",
     "shared": "Rows that share a beginning",
     "kvpress": "Agreement with kvpress",
 }

@@ -1,0 +1,84 @@
+"""The compiled loops of reading little beside their namesakes, alone: one thread, one process, in turns.
+
+python bench/reading_kernels.py [CASE …] [--again] [--list]
+
+picked-*     attention over entries here and there      scan-*    logits of every unit
+choosing     votes of a group, and the best units that hold so many entries
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import cases
+import decode
+import torch
+from torch import Tensor
+
+from keyvalise.ops import attend, units
+from keyvalise.ops.fast import choose
+
+HEADS, GROUP, DIM, ROUNDS = 8, 4, 128, 15
+
+
+def beside(label: str, call: Callable[[], Any], **settings: Any) -> cases.Figure:
+    """A call with kernels and without."""
+
+    def forced(is_fast: bool) -> Any:
+        with mock.patch.object(choose, "is_faster", return_value=is_fast):
+            return call()
+
+    torch.set_num_threads(1)
+    times = cases.alternate({"compiled": partial(forced, True), "plain": partial(forced, False)}, ROUNDS)
+    sides = {name: cases.summary(took) for name, took in times.items()}
+    for name, took in times.items():
+        sides[name]["ratio"] = cases.paired(took, times["compiled"])
+    ratio = 1 / sides["plain"]["ratio"]
+    told = {"heads": HEADS, "group": GROUP, "head_dim": DIM, "threads": 1, **settings}
+    return cases.Figure(told, sides, [cases.Target(f"{label}: time of the namesake", ratio, 1.0)])
+
+
+def picked(name: str, n_stored: int = 131072, n_picked: int = 2400) -> cases.Figure:
+    """One query per head over a few of many entries."""
+    dtype = decode.DTYPES[name]
+    keys, values = (decode.normal(n_stored * HEADS, DIM, dtype=dtype, seed=seed) for seed in range(2))
+    made = torch.Generator().manual_seed(0)
+    chosen = [torch.randperm(n_stored, generator=made)[:n_picked].sort().values for _ in range(HEADS)]
+    index = torch.cat([own + head * n_stored for head, own in enumerate(chosen)])
+    bounds, q = [n_picked * i for i in range(HEADS + 1)], decode.normal(1, HEADS * GROUP, 1, DIM)
+    call = partial(attend.ragged, q, keys, values, bounds=bounds, index=index, scale=DIM**-0.5)
+    return beside(f"picked, {name}", call, stored=n_stored, picked=n_picked, dtype=name)
+
+
+def scan(name: str, n_units: int) -> cases.Figure:
+    """One query per head asks every unit."""
+    centres = decode.normal(1, HEADS, n_units, DIM, dtype=decode.DTYPES[name])
+    q = decode.normal(1, HEADS * GROUP, DIM, seed=1)
+    call = partial(units.logits, q, centres)
+    return beside(f"scan of {n_units}, {name}", call, units=n_units, dtype=name)
+
+
+def choosing(n_units: int = 8192) -> cases.Figure:
+    """Votes, then units of 2,400 entries to read and 30,000 to estimate."""
+    logits = decode.normal(1, HEADS * GROUP, n_units)
+    sizes = torch.randint(1, 32, (1, HEADS, n_units), dtype=torch.int32)
+    amounts = [torch.full((1, HEADS), n) for n in (2400, 30000)]
+
+    def call() -> list[Tensor]:
+        return units.within(units.votes(logits, sizes), sizes, *amounts)
+
+    return beside("choosing", call, units=n_units)
+
+
+CASES: dict[str, cases.Case] = {
+    **{f"picked-{name}": partial(picked, name) for name in decode.DTYPES},
+    **{f"scan-{name}-{n}": partial(scan, name, n) for name in decode.DTYPES for n in (512, 8192)},
+    "choosing": choosing,
+}
+
+if __name__ == "__main__":
+    sys.exit(cases.main("reading_kernels", CASES))
