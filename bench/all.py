@@ -16,7 +16,16 @@ from pathlib import Path
 import rivals
 import table
 
-AREAS = ("imports", "decode", "prefill", "shared", "first_token", "kvpress_agreement")
+AREAS = (
+    "imports",
+    "decode",
+    "prefill",
+    "reading_kernels",
+    "retrieval",
+    "shared",
+    "first_token",
+    "kvpress_agreement",
+)
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ from keyvalise.reference import loading
 LONG_S = 2.0
 """Seconds above which it is worth a word."""
 
-
 SLOWER = "{0} is not installed, so that attention over what is stored is torch's, which is slower"
 """Nothing is wrong, but somebody may wonder."""
 
@@ -27,13 +26,14 @@ def loaded(name: str, device: str, screen: Screen) -> tuple[Any, Any]:
 def prepare(model: Any, screen: Screen) -> None:
     """Compile what decoding on this model needs, or say what is missing for it."""
     from keyvalise.ops.fast import choose, decode
-    from keyvalise.ops.fast.gpu import legible
+    from keyvalise.ops.fast import legible as compiled
+    from keyvalise.ops.fast.gpu import legible as on_device
 
     if choose.is_forbidden() or model.device.type not in ("cpu", "cuda"):
         return
     if model.device.type == "cuda":
-        screen.warn(*[] if legible.is_installed() else [SLOWER.format("triton")])
-    elif not decode.is_installed():
+        screen.warn(*[] if on_device.is_installed() else [SLOWER.format("triton")])
+    elif not compiled.is_installed():
         screen.warn(SLOWER.format("numba"))
     elif model.dtype in decode.WORKERS:
         begin = time.perf_counter()

@@ -46,7 +46,7 @@ class KVLayer(MemoryLayer):
             raise HostError(
                 "this model asks for a mask that is not causal, which a KVCache serves in one call only"
             )
-        if self.river.reader is not None:
+        if self.river.reader is not None and self.river.reader.reads_all:
             self.shared.foresee(self.index)
         call, awaits_end = self._call(seam, mask, self.memory)
         passed = flow.advance(self.memory, call, self.bed(call.piece.stretch))

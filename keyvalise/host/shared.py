@@ -130,9 +130,10 @@ class Shared:
 
     def foresee(self, index: int) -> None:
         """While a layer answers, begin to bring near what the next one reads from a slow tier."""
-        later = next((layer for i, layer in sorted(self.layers.items()) if i > index), None)
-        if later is not None and later.memory is not None:
-            indexing.foresee(later.memory)
+        following = min((i for i in self.layers if i > index), default=None)
+        memory = None if following is None else self.layers[following].memory
+        if memory is not None:
+            indexing.foresee(memory)
 
     def done(self, index: int) -> None:
         """Called when a layer has taken a call in. Behind the last one nobody asks what layers have left, and

@@ -71,10 +71,7 @@ def _is_fast(
     """Whether the compiled kernel can serve these queries, and is faster than what it would replace."""
     if q.device.type != "cpu":
         return False
-    dim = k.shape[-1]
-    per_head = q.shape[1] * q.shape[2] // n_heads
-    is_faster = choose.is_faster(kind, k.dtype, k.numel() // dim, per_head=per_head, key_dim=dim, rival=rival)
-    return is_faster and decode.available(k, v)
+    return decode.serves(kind, k, v, per_head=q.shape[1] * q.shape[2] // n_heads, rival=rival)
 
 
 def causal(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops.fast import graph as fast
+from keyvalise.ops.fast import legible
 
 Singles = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.integer]
@@ -102,7 +103,7 @@ def search(graph: Graph, keys: Tensor, queries: Tensor, k: int, beam: int) -> tu
     if not 1 <= k <= beam or len(keys) != len(graph.edges) or graph.entry >= len(keys):
         raise ValueError(f"k={k} with beam={beam}, a graph of {len(graph.edges)} keys for {len(keys)}")
     x, asked, edges = _rows(keys, is_known=True), _rows(queries, keys.shape[-1]), graph.edges.numpy()
-    run = fast.search if fast.available() and len(x) else _search
+    run = fast.search if legible.is_installed() and len(x) else _search
     ids, compared = run(x, edges, graph.entry, asked, k=k, beam=min(beam, len(x)))
     return torch.from_numpy(ids), torch.from_numpy(compared)
 
@@ -154,7 +155,7 @@ def _project(x: Singles, true: Ids, half: Ids) -> None:
 def _link_all(x: Singles, edges: Ids, entry: int, batches: Iterable[Ids], beam: int) -> None:
     """Fill the second half of the rows of all keys in the batches, and of those they lead to."""
     degree = edges.shape[1] // 2
-    half, run = edges[:, degree:], fast.link if fast.available() else _link
+    half, run = edges[:, degree:], fast.link if legible.is_installed() else _link
     for nodes in batches:
         half[nodes] = run(x, edges, entry, nodes, degree=degree, beam=min(beam, len(x)))
         there, others = half[nodes].ravel(), np.repeat(nodes, degree)
@@ -177,7 +178,7 @@ def _offer(x: Singles, half: Ids, owners: Ids, others: Ids) -> None:
     first = np.concatenate([owners, nodes[has]]).astype(np.int64)
     pairs = np.unique(first * len(x) + np.concatenate([others, half[nodes[has], places]]))
     starts = np.append(np.searchsorted(pairs, nodes.astype(np.int64) * len(x)), len(pairs))
-    run = fast.prune if fast.available() else _prune
+    run = fast.prune if legible.is_installed() else _prune
     half[nodes] = run(x, nodes, starts, (pairs % len(x)).astype(np.int32), degree=half.shape[1])
 
 

@@ -5,10 +5,12 @@ Axes   entries [B, H, T], `unit` int64 [B, H, T] says whose each is; U units per
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose, choosing, scan
+from keyvalise.ops.fast import choose, choosing, legible, scan
 from keyvalise.types.data import Entries
 
 
@@ -76,11 +78,28 @@ def spreads(x: Tensor, weight: Tensor, unit: Tensor, centres: Tensor) -> Tensor:
 
 def logits(q: Tensor, centres: Tensor) -> Tensor:
     """q·c: float32 [B, Hq, U] for q [B, Hq, D] and centres [B, H, U, D], head h asking those of h // G."""
-    if scan.available(q, centres) and choose.is_faster("scan", centres.dtype, centres[..., 0].numel()):
-        return scan.logits(q, centres)
     n_rows, n_query, dim = q.shape
+    n, group = centres.shape[0] * centres.shape[1] * centres.shape[2], n_query // centres.shape[1]
+    is_faster = choose.is_faster("scan", centres.dtype, n, per_head=group, key_dim=dim)
+    if is_faster and scan.available(q, centres):
+        return scan.logits(q, centres)
     grouped = q.float().view(n_rows, centres.shape[1], -1, dim)
     return torch.matmul(grouped, centres.float().mT).reshape(n_rows, n_query, -1)
+
+
+def reaching(q: Tensor, centres: Tensor, reach: Tensor) -> Tensor:
+    """q·c + ‖q‖·r: float32 [B, Hq, U], what a key reaches that lies r [B, H, U] from the centre towards the
+    query.
+    """
+    further: Tensor = q.float().norm(dim=-1)[..., None] * of_heads(reach.float(), q.shape[1])
+    return logits(q, centres) + further
+
+
+def compared(q: Tensor, centres: Tensor, measure: str) -> Tensor:
+    """q·c, or ‖q‖·cos(q, c) where the measure is "cosine": float32 [B, Hq, U]."""
+    if measure == "cosine":
+        centres = torch.nn.functional.normalize(centres.float(), dim=-1)
+    return logits(q, centres)
 
 
 def of_heads(x: Tensor, n: int) -> Tensor:
@@ -88,6 +107,15 @@ def of_heads(x: Tensor, n: int) -> Tensor:
     if x.shape[1] == n:
         return x
     return x.amax(1, keepdim=True) if n == 1 else x.repeat_interleave(n // x.shape[1], 1)
+
+
+def of_tables(chosen: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    """Units of tables side by side, [B, A, m], by table: numbered within it, −1 where a unit is another's."""
+    found, first = [], 0
+    for n in counts:
+        found.append(torch.where((chosen >= first) & (chosen < first + n), chosen - first, -1))
+        first += n
+    return found
 
 
 def owned(chosen: Tensor, sizes: Tensor) -> Tensor:
@@ -125,7 +153,7 @@ def votes(logits: Tensor, sizes: Tensor) -> Tensor:
 
 
 def _is_fast(x: Tensor) -> bool:
-    return x.is_cpu and choosing.available() and choose.is_faster("choosing", x.dtype, x.numel())
+    return x.is_cpu and legible.is_installed() and choose.is_faster("choosing", x.dtype, x.numel())
 
 
 def within(ranking: Tensor, sizes: Tensor, *amounts: Tensor) -> list[Tensor]:

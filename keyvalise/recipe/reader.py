@@ -141,13 +141,10 @@ class Reader:
         return chosen.gather(-1, order).masked_fill(rank >= amounts[..., None], -1)
 
     def guess(self, env: Env, tables: Sequence[Table], chosen: Tensor, queries: Queries) -> Partial:
-        answers, first = [], 0
-        for table in tables:
-            n = table.sizes.shape[-1]
-            own = torch.where((chosen >= first) & (chosen < first + n), chosen - first, -1)
+        parts, answers = units.of_tables(chosen, [table.sizes.shape[-1] for table in tables]), []
+        for table, own in zip(tables, parts, strict=True):
             own = units.owned(own, table.sizes) if own.shape[-1] else own
             answers.append(self.residual.answer(env, table.summaries, own, queries))
-            first += n
         return Partial(*attend.merge_all([(answer.out, answer.lse) for answer in answers]))
 
 

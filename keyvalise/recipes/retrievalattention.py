@@ -7,8 +7,8 @@ Formula    read the `read` keys that a best-first search finds, every query head
            them and what is always read
 Units      read, width: entries per query head;  sinks, recent, block: tokens;  degree: links;  sample:
            queries
-Cost       8·degree + 1 bytes per key and kv head, and the sample of queries; a step compares a few percent of
-           the keys
+Cost       8·degree + 1 bytes per key and kv head, and the sample of queries; a step compares the keys that
+           it meets
 Phase      the graph is made when the prompt ends; later tokens are read until they are a block, which has a
            graph of its own
 Scope      per query head

@@ -46,6 +46,5 @@ class BallSummary:
         return {"centroid": centres, "radius": radius.to(dtype)}
 
     def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
-        radius = units.of_heads(table.summaries["radius"].float(), q.shape[1])
-        reach: Tensor = q.float().norm(dim=-1)[..., None] * radius
-        return env.geometry.scale * (units.logits(q, table.summaries["centroid"]) + reach)
+        known = table.summaries
+        return env.geometry.scale * units.reaching(q, known["centroid"], known["radius"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from keyvalise.ops import units
@@ -48,7 +47,4 @@ class CentroidSummary:
         return {"centroid": keys.to(env.geometry.dtype)}
 
     def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
-        centres = table.summaries["centroid"]
-        if self.measure == "cosine":
-            centres = torch.nn.functional.normalize(centres.float(), dim=-1)
-        return env.geometry.scale * units.logits(q, centres)
+        return env.geometry.scale * units.compared(q, table.summaries["centroid"], self.measure)

@@ -30,8 +30,7 @@ class ClustersUnit:
     Reduces to tokens for n = 1 and keys that all differ in direction
     Differs    keys are centred within their stretch, and every key stays in it in the last round, as the
                paper has it; the official code then looks among the clusters of all stretches. Stretches
-               of a head are equally long but for one entry. Distance is ours: clusters are of a size, and
-               a mean says more of its keys
+               of a head are equally long but for one entry. Distance is ours
     Paper      Chen et al. 2025, arXiv 2505.02922           Confidence  official code
     """
 

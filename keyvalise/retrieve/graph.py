@@ -24,8 +24,8 @@ class GraphSummary:
     Formula    see `ops.graph`: the best keys of sampled queries, projected onto keys, made connected
     Units      sample: queries of the prompt and head;  degree: links of a key, twice;  beam, width: keys that
                a search holds while the graph is made, and at a step, at least as many as are read
-    Cost       8·degree + 1 bytes per key, and the sample; making it: sample·n·D and n searches; a step: a few
-               percent of the keys are compared
+    Cost       8·degree + 1 bytes per key, and the sample; making it: sample·n·D and n searches; a step
+               compares the keys that it meets, each once: 2·degree of every one held at most
     Needs      units of one entry, raw keys near by, queries
     Phase      made when a block is complete, from the queries so far
     Scope      per query head; links are the kv head's, made by the queries of its whole group

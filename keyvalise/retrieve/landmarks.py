@@ -57,10 +57,7 @@ class LandmarksSummary:
         return {"landmark": keys.to(env.geometry.dtype)}
 
     def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
-        marks = table.summaries["landmark"]
-        if self.measure == "cosine":
-            marks = torch.nn.functional.normalize(marks.float(), dim=-1)
-        return env.geometry.scale * units.logits(q, marks)
+        return env.geometry.scale * units.compared(q, table.summaries["landmark"], self.measure)
 
 
 def _foremost(column: Tensor, cut: Cut, n: int) -> Tensor:

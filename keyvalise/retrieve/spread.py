@@ -50,6 +50,5 @@ class SpreadSummary:
         return {"centroid": centres, "spread": spread.to(dtype)}
 
     def score(self, env: Env, table: Table, q: Tensor) -> Tensor:
-        spread = units.of_heads(table.summaries["spread"].float(), q.shape[1])
-        reach: Tensor = self.z * q.float().norm(dim=-1)[..., None] * spread
-        return env.geometry.scale * (units.logits(q, table.summaries["centroid"]) + reach)
+        known = table.summaries
+        return env.geometry.scale * units.reaching(q, known["centroid"], self.z * known["spread"].float())

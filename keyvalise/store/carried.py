@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from keyvalise.ops import units
 from keyvalise.store.block import Block
 from keyvalise.types.retrieve import CHOICES, STALE, Memo
 
@@ -34,13 +35,11 @@ def _renumbered(chosen: Tensor, before: Sequence[Block], after: Sequence[Block])
     home = torch.arange(n_rows * n_lists).view(n_rows, n_lists, 1) * n_heads // n_lists
     old, new = _starts(before), _starts(after)
     ends, firsts = new.sum(1)[1:].tolist(), [0, *itertools.accumulate(block.n_units for block in after)]
-    found, first = torch.full_like(chosen, -1), 0
-    for i, block in enumerate(before):
-        is_mine = (chosen >= first) & (chosen < first + block.n_units)
+    found = torch.full_like(chosen, -1)
+    for i, own in enumerate(units.of_tables(chosen, [block.n_units for block in before])):
         j = bisect.bisect_right(ends, int(old[i].sum()))
-        shift = (old[i] - new[j])[home] + firsts[j] - first
-        found = torch.where(is_mine, chosen + shift.to(chosen.device), found)
-        first += block.n_units
+        shift = (old[i] - new[j])[home] + firsts[j]
+        found = torch.where(own >= 0, own + shift.to(chosen.device), found)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend
+from keyvalise.ops import attend, units
 from keyvalise.store import carried, runs
 from keyvalise.store.block import Block
 from keyvalise.store.coded import Coded
@@ -114,12 +114,9 @@ class Indexed:
             return _merged([run.attend(queries)[0] for run in self.runs]), self
         tables = self.tables
         reads, memo = self.search(queries, tables)
-        answers, first = [] if self.first is None else [self.first.attend(queries)[0]], 0
-        for block in self.blocks:
-            n = block.n_units
-            own = torch.where((reads.exact >= first) & (reads.exact < first + n), reads.exact - first, -1)
-            answers.append(block.read(queries, own))
-            first += n
+        answers = [] if self.first is None else [self.first.attend(queries)[0]]
+        parts = units.of_tables(reads.exact, [block.n_units for block in self.blocks])
+        answers += [block.read(queries, own) for block, own in zip(self.blocks, parts, strict=True)]
         if reads.estimate is not None:
             answers.append(self.retrieve.guess(self.env, tables, reads.estimate, queries))
         return _merged(answers), self if memo is self.memo else replace(self, memo=memo)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from keyvalise.ops import answering
+from keyvalise.ops.fast.choose import Kind
 from keyvalise.store import in_place
 from keyvalise.store.coded import Coded
 from keyvalise.store.indexed import Indexed
@@ -27,16 +28,15 @@ def of(memory: Memory, geometry: Geometry) -> Iterator[tuple[str, str]]:
         elif isinstance(segment, Ragged | Coded):
             yield segment.kind, _of_run(segment, geometry)
         elif isinstance(segment, Indexed):
-            yield from ((segment.kind, _of_run(run, geometry)) for run in segment.runs)
+            yield from ((segment.kind, _of_run(run, geometry, "picked")) for run in segment.runs)
 
 
-def _of_run(run: Run, geometry: Geometry) -> str:
+def _of_run(run: Run, geometry: Geometry, kind: Kind = "ragged") -> str:
     if isinstance(run, Coded):
         return _of_codes(run, geometry)
     if isinstance(run, Ragged):
-        return answering.kernel(
-            run.keys, run.values, geometry.n_query_heads // geometry.n_kv_heads, kind="ragged"
-        )
+        group = geometry.n_query_heads // geometry.n_kv_heads
+        return answering.kernel(run.keys, run.values, group, kind=kind)
     return f"brought from {run.spill.tier}"
 
 

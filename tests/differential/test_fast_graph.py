@@ -9,16 +9,17 @@ from torch import Tensor
 
 from keyvalise.ops import graph
 from keyvalise.ops.fast import graph as fast
+from keyvalise.ops.fast import legible
 from tests.unit.builders import random
 
-pytestmark = pytest.mark.skipif(not fast.available(), reason="no compiler")
+pytestmark = pytest.mark.skipif(not legible.is_installed(), reason="no compiler")
 
 SIZES = pytest.mark.parametrize(("n", "m", "dim"), [(1, 0, 5), (7, 3, 16), (63, 130, 7), (130, 63, 33)])
 
 
 def slow(patch: pytest.MonkeyPatch) -> None:
     """From now on the definitions run."""
-    patch.setattr(fast, "available", lambda: False)
+    patch.setattr(legible, "is_installed", lambda: False)
 
 
 def inputs(n: int, m: int, dim: int) -> tuple[Tensor, Tensor]:

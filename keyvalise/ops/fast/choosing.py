@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,6 @@ from keyvalise.ops.fast import spread
 
 LEAST = 2**14
 """Numbers that are worth a thread."""
-
-
-@functools.cache
-def available() -> bool:
-    """Whether there is a compiler."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def votes(logits: Tensor, sizes: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -18,16 +17,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import launch, legible, plan
+from keyvalise.ops.fast import choose, launch, legible, plan
 from keyvalise.types.code import Integers
 
 WORKERS = {**legible.KINDS, torch.uint8: "integers"}
 """How entries may be stored, by the dtype of what is stored."""
 
-_SMALLEST, _LARGEST = 128, 1024
+SMALLEST, LARGEST = 128, 1024
 """Entries of a block; every thread should get several."""
 
-_SERIAL = 500_000
+SERIAL = 500_000
 """Multiplications below which waking a second thread costs more than it saves."""
 
 
@@ -48,7 +47,7 @@ class _Runs(NamedTuple):
 
 def available(k: Tensor, v: Tensor) -> bool:
     """Whether these stored entries can be read: numba is installed, they lie on the CPU in a known form."""
-    return is_installed() and legible.flaw(k, v) is None
+    return legible.is_installed() and legible.flaw(k, v) is None
 
 
 def dense(
@@ -135,9 +134,16 @@ def integers(
     )
 
 
+def serves(kind: choose.Kind, k: Tensor, v: Tensor, *, per_head: int, rival: choose.Rival = "attend") -> bool:
+    """Whether these entries can be read, and for `per_head` queries of a kv head faster than by the rival."""
+    dim = k.shape[-1]
+    is_faster = choose.is_faster(kind, k.dtype, k.numel() // dim, per_head=per_head, key_dim=dim, rival=rival)
+    return is_faster and available(k, v)
+
+
 def spells(keys: Integers, values: Integers) -> bool:
     """Whether these integers can be read: numba is installed, they lie on the CPU, lanes fit their groups."""
-    return is_installed() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
+    return legible.is_installed() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
 
 
 def warm(
@@ -212,8 +218,8 @@ def _share(runs: _Runs, per_entry: int) -> tuple[int, int, int]:
     """How many threads, entries of a block, and blocks at most; 0 where every run is one block."""
     n_lists, _, n_entries = runs[:3]
     total = n_entries if runs.offsets is not None else n_entries * n_lists
-    n_threads = torch.get_num_threads() if total * per_entry > _SERIAL else 1
-    block = min(_LARGEST, max(_SMALLEST, total // (4 * n_threads)))
+    n_threads = torch.get_num_threads() if total * per_entry > SERIAL else 1
+    block = min(LARGEST, max(SMALLEST, total // (4 * n_threads)))
     if n_entries <= block:
         return n_threads, block, 0
     if runs.offsets is not None:
@@ -242,12 +248,6 @@ def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs, key_dim: int) -> None:
         raise ValueError(f"keys {tuple(k.shape)} and values {tuple(v.shape)} differ in entries")
     if runs.lengths is not None and len(runs.lengths) != n_rows:
         raise ValueError(f"{len(runs.lengths)} lengths for {n_rows} rows")
-
-
-@functools.cache
-def is_installed() -> bool:
-    """Whether there is a compiler."""
-    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache

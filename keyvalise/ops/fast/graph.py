@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,6 @@ Counts = npt.NDArray[np.int64]
 
 LEAST = 16
 """Queries or keys that are worth a thread."""
-
-
-@functools.cache
-def available() -> bool:
-    """Whether there is a compiler."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def search(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+
 import torch
 from torch import Tensor
 
@@ -11,6 +14,12 @@ KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "f
 
 LANES = 8
 """Key and value dims must be multiples of it; so must the channels that share a byte's bits, or a step."""
+
+
+@functools.cache
+def is_installed() -> bool:
+    """Whether there is a compiler."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def flaw(k: Tensor, v: Tensor) -> str | None:

@@ -13,12 +13,6 @@ from torch import Tensor
 
 from keyvalise.ops.fast import decode, launch, legible, plan
 
-_SMALLEST, _LARGEST = 128, 1024
-"""Vectors of a block; every thread should get several."""
-
-_SERIAL = 500_000
-"""Multiplications below which waking a second thread costs more than it saves."""
-
 
 def available(q: Tensor, x: Tensor) -> bool:
     """Whether these vectors can be read, see `legible.flaw`."""
@@ -41,9 +35,9 @@ def logits(q: Tensor, x: Tensor) -> Tensor:
     out = q.new_empty(n_rows, q.shape[1], n)
     if out.numel() == 0:
         return out
-    is_large = out.numel() * dim > _SERIAL
+    is_large = out.numel() * dim > decode.SERIAL
     n_threads = torch.get_num_threads() if is_large else 1
-    block = min(_LARGEST, max(_SMALLEST, n * n_rows * n_heads // (4 * n_threads)))
+    block = min(decode.LARGEST, max(decode.SMALLEST, n * n_rows * n_heads // (4 * n_threads)))
     told = {"out": out.data_ptr(), "q": q.data_ptr(), "k": x.data_ptr(), "itemsize": x.itemsize}
     told |= {"group": q.shape[1] // n_heads, "n_queries": 1, "key_dim": dim, "block": block}
     told |= {"n_lists": n_rows * n_heads, "n_heads": n_heads, "n_entries": n}

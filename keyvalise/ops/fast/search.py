@@ -5,18 +5,18 @@ The compiler is imported on first use. Where two sums are equally near up to rou
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from keyvalise.ops.fast import legible
+
 
 def available(x: Tensor) -> bool:
     """Whether these rows can be searched here."""
-    return x.device.type == "cpu" and x.dtype is torch.float32 and _is_installed()
+    return x.device.type == "cpu" and x.dtype is torch.float32 and legible.is_installed()
 
 
 def signs(x: Tensor, matrix: Tensor, beam: int) -> Tensor:
@@ -34,11 +34,6 @@ def words(x: Tensor, tables: Tensor, turned: Tensor, sizes: Tensor, beam: int) -
     codes = np.empty((len(x), len(tables)), np.int64)
     _kernels().words(_array(x), _array(tables), _array(turned), _array(sizes), beam, codes)
     return torch.from_numpy(codes)
-
-
-@functools.cache
-def _is_installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 def _array(x: Tensor) -> Any:
