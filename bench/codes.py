@@ -3,7 +3,8 @@
     python bench/codes.py [--questions 90] [--shard 0/2]     accuracy, resumable; then the errors of attention
     python bench/codes.py --gather                           docs/results/codes.jsonl, for `make docs`
 
-Nothing is dropped and nothing stays raw but what does not fill a group, so that bits are those of the code.
+Nothing is dropped and nothing stays raw but what does not fill a group, so that bits are those of the code;
+apart from them stand tokens that lose, dropped or kept in few bits.
 Assets must have been made before: `keyvalise calibrate reference RECIPE` says how.
 """
 
@@ -36,29 +37,44 @@ TOKENS, QUESTIONS, ERROR_DOCUMENTS = 2048, 90, 12
 RECIPES = (
     "int8",
     "int4",
+    "center > hadamard > int4",
     "int2",
-    "center > int4",
     "center > int2",
     "center > hadamard > int2",
     "hqq",
-    "hqq(bits=2)",
+    "hqq(3)",
+    "hqq(2)",
     "kivi(4)",
     "kivi(2)",
     "kivi(2, group=64)",
+    "kivi(2, group=128)",
     "lvq",
     "center > vector(4)",
+    "center > vector(3)",
     "nsnquant",
     "nsnquant(1)",
     "commvq",
     "commvq(1)",
     "aquakv",
+    "aquakv(3, first=3, predictors=aquakv_3)",
     "pq",
+    "pq(8, codebook=pq_8)",
     "rq",
+    "rq(beam=8)",
+    "rq(10, beam=8, codebook=rq_10)",
+    "rq(12, beam=8, codebook=rq_12)",
     "leanvec",
     "lowrank",
+    "svd > int8",
+    "svd(75%, values=75%) > int4",
     "fp8",
 )
-"""Codes and settings, the catalogue's and what is composed of its parts."""
+"""Codes and settings, the catalogue's and what is composed of its parts; assets of other names than a part's
+own are made by `keyvalise calibrate … --out`, as in `keyvalise calibrate reference 'pq(8)' --out pq_8`.
+"""
+
+LOSERS = ("h2o @ 25%", "mikv @ 25%")
+"""The same score at the same bytes: losers are dropped, or kept in two bits."""
 
 
 def bare(text: str) -> str:
@@ -140,7 +156,7 @@ def main() -> int:
     asked = wide.documents(wide.TASKS, wide.KINDS, TOKENS, options.questions, plan.FIRST_SEED, 24)
     texts = known()
     mine = list(itertools.islice(asked, number, None, count))
-    wide.run(mine, [plan.FULL, *texts], options.out / f"{number}-of-{count}.jsonl", "codes")
+    wide.run(mine, [plan.FULL, *texts, *LOSERS], options.out / f"{number}-of-{count}.jsonl", "codes")
     if number == 0:
         errors(texts, options.out)
     return 0

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from keyvalise.ops import affine, attend
 from keyvalise.ops.fast import decode
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 
 Way = Callable[[], Any]
 Case = tuple[dict[str, Any], dict[str, Way]]
@@ -96,7 +96,7 @@ def integers_case(bits: int, heads: int, group: int, n_queries: int, dim: int, e
         return attend.ragged(q, *sides, bounds=bounds, scale=scale)
 
     ways: dict[str, Way] = {
-        "kernel": lambda: decode.integers(q, keys, values, offsets=offsets, scale=scale),
+        "kernel": lambda: decode.coded(q, keys, values, offsets=offsets, scale=scale),
         "decode_first": first,
         "kernel_float32": lambda: decode.ragged(q, x, y, offsets=offsets, scale=scale),
     }

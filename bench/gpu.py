@@ -28,9 +28,9 @@ from torch import Tensor
 from keyvalise.ops import affine, attend
 from keyvalise.ops import mass as plain_mass
 from keyvalise.ops.fast.gpu import decode, legible, mass
-from keyvalise.types.code import Integers
 from keyvalise.types.data import Entries, Piece, Stretch
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Integers
 
 Way = Callable[[], Any]
 Case = tuple[dict[str, Any], dict[str, Way]]

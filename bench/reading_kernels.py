@@ -3,6 +3,7 @@
 python bench/reading_kernels.py [CASE …] [--again] [--list]
 
 picked-*     attention over entries here and there      scan-*    logits of every unit
+coded-*      attention over codes where they lie        mass-*    what the newest query pays to every entry
 choosing     votes of a group, and the best units that hold so many entries
 """
 
@@ -20,9 +21,17 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import attend, units
+from keyvalise.ops import mass as masses
 from keyvalise.ops.fast import choose
+from keyvalise.recipe.object import Recipe
+from keyvalise.store import flat
+from keyvalise.store.coded import Coded
+from keyvalise.types import argument
+from keyvalise.types.data import Entries, Env, Piece, Queries, Stretch
+from keyvalise.types.geometry import Geometry, Rope
 
 HEADS, GROUP, DIM, ROUNDS = 8, 4, 128, 15
+CODES = ("pq(32)", "pq(32, side=post)", "rq(32)", "rq(32, side=post)", "vector(4)")
 
 
 def beside(label: str, call: Callable[[], Any], **settings: Any) -> cases.Figure:
@@ -74,9 +83,51 @@ def choosing(n_units: int = 8192) -> cases.Figure:
     return beside("choosing", call, units=n_units)
 
 
+def coded(text: str, n: int) -> cases.Figure:
+    """One query per head over all entries of a coded run, against decoding them block by block."""
+    shape = Geometry(1, HEADS * GROUP, HEADS, DIM, DIM, torch.bfloat16, DIM**-0.5)
+    (part,) = [part for part in Recipe.parse(text).parts if part.room == "encode"]
+    turn = Rope(10000.0 ** -(torch.arange(DIM // 2) / (DIM // 2)), False)
+    env = Env(0, shape, turn, fixed={name: _books(part, shape) for name, _ in argument.assets(part)})
+    total = n * HEADS
+    keys, values = (decode.normal(total, DIM, dtype=torch.bfloat16, seed=seed) for seed in range(2))
+    places = torch.arange(n, dtype=torch.int32).repeat(HEADS)
+    held = Coded.of(part, env, flat.Flat((1, HEADS), (n,) * HEADS, keys, values, places, None, {}))
+    asked = Queries(decode.normal(1, HEADS * GROUP, 1, DIM), Stretch.whole(1, (n,)), shape, turn)
+    return beside(text, partial(held.attend, asked), entries=n, recipe=text)
+
+
+def _books(part: Any, shape: Geometry) -> dict[str, Tensor]:
+    """Random codewords of one layer: time does not depend on them."""
+    spelling = part.spelling
+    sizes = {"keys": shape.key_dim, "values": shape.value_dim}
+    return {
+        name: torch.randn(1, HEADS, spelling.m, 256, dim if spelling.is_sum else dim // spelling.m).half()
+        for name, dim in sizes.items()
+    }
+
+
+def mass(name: str, n: int) -> cases.Figure:
+    """The newest query of every head against all keys of a layer."""
+    dtype = decode.DTYPES[name]
+    shape = Geometry(1, HEADS * GROUP, HEADS, DIM, DIM, dtype, DIM**-0.5)
+    keys = decode.normal(1, HEADS, n, DIM, dtype=dtype)
+    places = torch.arange(n, dtype=torch.int32).expand(1, HEADS, n)
+    live = torch.ones(1, HEADS, n, dtype=torch.bool)
+    lengths = torch.full((1, HEADS), n, dtype=torch.int32)
+    entries = Entries(lengths, live, places, None, {}, lambda: keys, lambda: keys)
+    q = decode.normal(1, HEADS * GROUP, 1, DIM, seed=1)
+    lse = torch.logsumexp(units.logits(q[:, :, 0], keys) * shape.scale, -1)[..., None]
+    piece = Piece(q, q, q, Stretch.whole(1, (n - 1,)), find_lse=lambda: lse)
+    call = partial(masses.column_sums, shape, piece, entries)
+    return beside(f"mass of {n}, {name}", call, entries=n, dtype=name)
+
+
 CASES: dict[str, cases.Case] = {
     **{f"picked-{name}": partial(picked, name) for name in decode.DTYPES},
     **{f"scan-{name}-{n}": partial(scan, name, n) for name in decode.DTYPES for n in (512, 8192)},
+    **{f"coded-{text}": partial(coded, text, 8192) for text in CODES},
+    **{f"mass-{name}-{n}": partial(mass, name, n) for name in decode.DTYPES for n in (512, 32768)},
     "choosing": choosing,
 }
 

@@ -80,7 +80,7 @@ def generate(
     from keyvalise.recipe.object import Recipe
 
     # Whatever can be wrong is told before anything slow is loaded.
-    Recipe.parse(recipe)
+    read = Recipe.parse(recipe)
     chosen = {"--document": document, "--recipe": recipe != "full", "--dtype": dtype != "auto"}
     told = {"prefill_chunk": prefill_chunk, "host_memory": host_memory, "seed": seed}
     others = {f"--{name.replace('_', '-')}": value for name, value in told.items()}
@@ -89,7 +89,7 @@ def generate(
     from keyvalise.host.store import Store
 
     kept = None if store is None else Store(store)
-    loaded = kernels.loaded(model, device, screen)
+    loaded = kernels.loaded(model, device, read, screen)
     with screen.status("reading"):
         session = Session(*loaded, recipe, inputs.dtype(dtype, loaded[0]), max_new_tokens)
         begin = time.perf_counter()

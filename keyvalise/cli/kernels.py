@@ -6,7 +6,9 @@ import time
 from typing import Any
 
 from keyvalise.cli.screen import Screen
+from keyvalise.recipe.object import Recipe
 from keyvalise.reference import loading
+from keyvalise.types.written import Integral, Lexical
 
 LONG_S = 2.0
 """Seconds above which it is worth a word."""
@@ -15,15 +17,15 @@ SLOWER = "{0} is not installed, so that attention over what is stored is torch's
 """Nothing is wrong, but somebody may wonder."""
 
 
-def loaded(name: str, device: str, screen: Screen) -> tuple[Any, Any]:
+def loaded(name: str, device: str, recipe: Recipe, screen: Screen) -> tuple[Any, Any]:
     """A model and its tokenizer, and what decoding on it needs compiled, or read from disk."""
     with screen.status("loading"):
         model, tokenizer = loading.model(name, device)
-    prepare(model, screen)
+    prepare(model, recipe, screen)
     return model, tokenizer
 
 
-def prepare(model: Any, screen: Screen) -> None:
+def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
     """Compile what decoding on this model needs, or say what is missing for it."""
     from keyvalise.ops.fast import choose, decode
     from keyvalise.ops.fast import legible as compiled
@@ -35,10 +37,16 @@ def prepare(model: Any, screen: Screen) -> None:
         screen.warn(*[] if on_device.is_installed() else [SLOWER.format("triton")])
     elif not compiled.is_installed():
         screen.warn(SLOWER.format("numba"))
-    elif model.dtype in decode.WORKERS:
+    elif model.dtype in compiled.KINDS:
         begin = time.perf_counter()
         with screen.status("preparing kernels"):
-            decode.warm([model.dtype])
+            decode.warm([compiled.KINDS[model.dtype], *_of_codes(recipe)])
         took_s = time.perf_counter() - begin
         if took_s > LONG_S:
             screen.remark(f"kernels were compiled in {took_s:.0f} s; next time they are read from disk")
+
+
+def _of_codes(recipe: Recipe) -> list[str]:
+    """The kernels that read what the recipe writes."""
+    protocols = {"integers": Integral, "codewords": Lexical}
+    return [kind for kind, one in protocols.items() if any(isinstance(part, one) for part in recipe.parts)]

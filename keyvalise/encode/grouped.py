@@ -9,10 +9,11 @@ from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.argument import arg
-from keyvalise.types.code import Codes, Home, Integers, Side, Where
+from keyvalise.types.code import Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Integers
 
 DEFAULT_CHANNELS = 64
 """Channels that share parameters unless the recipe says otherwise; a smaller head is one group."""

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from keyvalise.ops import affine, pack
 from keyvalise.types.argument import arg
-from keyvalise.types.code import Codes, Home, Integers, Side, Where
+from keyvalise.types.code import Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Integers
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from keyvalise.ops import lookup, rope
 from keyvalise.ops.spelling import Spelling
 from keyvalise.types.code import Asked, Codes, Where
 from keyvalise.types.data import Env
+from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Codewords
 
 LENGTHS = "scales"
 """Lengths stand among the scales of a ledger."""
@@ -53,6 +55,19 @@ class Naming:
         dim = env.geometry.value_dim
         weighed = self.spelling.weighed(_parts(codes, "values"), self.values, dim)
         return lookup.attend(asked, dots, weighed, dim)
+
+    def named(self, codes: Codes, shape: Geometry) -> tuple[Codewords, Codewords] | None:
+        """For those who read names where they lie, where every name is a byte."""
+        if not self.spelling.is_bytes:
+            return None
+        keys, values = (
+            Codewords(written["names"], books.float(), dim, written.get("lengths"))
+            for written, books, dim in (
+                (_parts(codes, "keys"), self.keys, shape.key_dim),
+                (_parts(codes, "values"), self.values, shape.value_dim),
+            )
+        )
+        return keys, values
 
 
 def of(env: Env, asset: str, spelling: Spelling, is_turned: bool) -> Naming:

@@ -16,6 +16,7 @@ from keyvalise.types.code import Asked, Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.errors import BadArgument
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Codewords
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ class PqEncode:
 
     def attend(self, env: Env, codes: Codes, where: Where, asked: Asked) -> tuple[Tensor, Tensor]:
         return self._naming(env).attend(env, codes, where, asked)
+
+    def named(self, env: Env, codes: Codes) -> tuple[Codewords, Codewords] | None:
+        return self._naming(env).named(codes, env.geometry)
 
     def _naming(self, env: Env) -> Naming:
         return naming.of(env, self.codebook, self.spelling, self.of == "pre")

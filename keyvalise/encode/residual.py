@@ -15,6 +15,7 @@ from keyvalise.types.argument import arg, asset, rope_side
 from keyvalise.types.code import Asked, Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Codewords
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,9 @@ class RqEncode:
 
     def attend(self, env: Env, codes: Codes, where: Where, asked: Asked) -> tuple[Tensor, Tensor]:
         return self._naming(env).attend(env, codes, where, asked)
+
+    def named(self, env: Env, codes: Codes) -> tuple[Codewords, Codewords] | None:
+        return self._naming(env).named(codes, env.geometry)
 
     def _naming(self, env: Env) -> Naming:
         return naming.of(env, self.codebook, self.spelling, self.of == "pre")

@@ -12,6 +12,7 @@ from keyvalise.types.argument import arg
 from keyvalise.types.code import Codes, Home, Side, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,16 @@ class VectorEncode:
         keys, values = (
             ranged.decode(_row(codes, name), self.bits, self.second, dim).to(dtype)
             for name, dim in (("keys", shape.key_dim), ("values", shape.value_dim))
+        )
+        return keys, values
+
+    def integers(self, env: Env, codes: Codes, group_of: Tensor | None) -> tuple[Integers, Integers] | None:
+        if self.second:
+            return None
+        rows, shape = (_row(codes, "keys"), _row(codes, "values")), env.geometry
+        keys, values = (
+            Integers(row["codes"], row["scales"][:, None], self.bits, dim)
+            for row, dim in zip(rows, (shape.key_dim, shape.value_dim), strict=True)
         )
         return keys, values
 

@@ -21,7 +21,7 @@ from keyvalise.store import file
 from keyvalise.types.errors import Damaged
 from keyvalise.types.geometry import Geometry
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of how a cache's content is laid out; a file of another layout is not read."""
 
 IDLE = frozenset(

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose, decode
+from keyvalise.ops.fast import choose, codes, decode
 from keyvalise.ops.fast.gpu import decode as device
 from keyvalise.ops.fast.gpu import legible
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers, Written
 
 BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
@@ -149,10 +149,10 @@ def ragged(
     return out, lse
 
 
-def integers(
+def coded(
     q: Tensor,
-    keys: Integers,
-    values: Integers,
+    keys: Written,
+    values: Written,
     *,
     bounds: Sequence[int],
     index: Tensor | None = None,
@@ -163,20 +163,22 @@ def integers(
     """`ragged` over entries that are read as they are written; None where they must be spelled out first."""
     n_entries, n_heads = bounds[-1], (len(bounds) - 1) // q.shape[0]
     told: dict[str, Any] = {"logw": logw, "scale": scale, "softcap": softcap}
-    if n_entries and index is None and q.device.type == "cuda" and device.spells(keys, values):
+    if n_entries and index is None and q.device.type == "cuda":
+        if not (isinstance(keys, Integers) and isinstance(values, Integers) and device.spells(keys, values)):
+            return None
         return device.integers(q, keys, values, offsets=_offsets(bounds), **told)
     if q.device.type != "cpu" or n_entries == 0:
         return None
-    per_head = q.shape[1] * q.shape[2] // n_heads
-    if not choose.is_faster("integers", torch.uint8, n_entries, per_head=per_head, key_dim=keys.dim):
+    per_head, kind = q.shape[1] * q.shape[2] // n_heads, codes.kind(keys)
+    if not choose.is_faster(kind, torch.uint8, n_entries, per_head=per_head, key_dim=keys.dim):
         return None
-    if not decode.spells(keys, values):
+    if not decode.reads(keys, values):
         return None
-    return decode.integers(q, keys, values, offsets=_offsets(bounds), index=index, **told)
+    return decode.coded(q, keys, values, offsets=_offsets(bounds), index=index, **told)
 
 
-def reads_integers(place: torch.device) -> bool:
-    """Whether `integers` may answer there, which tells whether queries are worth preparing for it."""
+def reads_codes(place: torch.device) -> bool:
+    """Whether `coded` may answer there, which tells whether queries are worth preparing for it."""
     return place.type == "cpu" or (place.type == "cuda" and legible.is_installed())
 
 

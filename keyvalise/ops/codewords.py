@@ -61,10 +61,10 @@ def _beamed(x: Tensor, book: Tensor, beam: int) -> Tensor:
 
 def spelled(codes: Tensor, heads: Tensor, books: Tensor) -> Tensor:
     """What codes stand for, piece by piece: float32 [N, D] of int32 [N, m], product books."""
-    _, m, n_words, _ = books.shape
+    _, m, n_words, size = books.shape
     pieces = torch.arange(m, dtype=torch.int32, device=books.device)
     place = (heads.int()[:, None] * m + pieces) * n_words + codes
-    return books.flatten(0, 2).index_select(0, place.flatten()).view(len(codes), -1).float()
+    return books.flatten(0, 2).index_select(0, place.flatten()).view(len(codes), m * size).float()
 
 
 def summed(codes: Tensor, heads: Tensor, books: Tensor) -> Tensor:

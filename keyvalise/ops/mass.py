@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from keyvalise.ops import units
 from keyvalise.ops.fast.gpu import mass as device
 from keyvalise.types.data import Entries, Piece
 from keyvalise.types.geometry import Geometry
@@ -83,11 +84,15 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
 
 def _newest(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
     """`column_sums` of one query per row, which sees every live entry."""
-    block = logits(piece.q, clean_keys(entries), geometry)[:, :, :, 0]
+    # Whatever dead slots hold stays in their own columns.
+    block = units.logits(piece.q[:, :, 0], entries.keys()).mul_(geometry.scale)
+    if geometry.softcap is not None:
+        block.div_(geometry.softcap).tanh_().mul_(geometry.softcap)
+    block = block.unflatten(1, (geometry.n_kv_heads, -1))
     if entries.logw is not None:
         block.add_(entries.logw[:, :, None])
     # A query that reads nothing has lse −inf, and nothing live to read.
-    paid = block.sub_(piece.lse.reshape(*block.shape[:3], 1)).exp_().mean(2)
+    paid: Tensor = block.sub_(piece.lse.reshape(*block.shape[:3], 1)).exp_().mean(2)
     return paid.masked_fill_(~entries.live, 0.0)
 
 

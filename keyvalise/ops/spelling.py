@@ -34,6 +34,11 @@ class Spelling:
         """Bytes of one vector."""
         return indices.width(self.m, self.n, self.how) + (2 if self.has_length else 0)
 
+    @property
+    def is_bytes(self) -> bool:
+        """Whether every name is a byte of its own."""
+        return self.n == 256 and self.how == "packed"
+
     def write(self, x: Tensor, heads: Tensor, books: Tensor) -> dict[str, Tensor]:
         """The tensors "names" uint8 [N, W] and, where lengths are written, "lengths" float16 [N, 1]."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,19 +1,21 @@
-"""Coded entries that answer where they lie: integers are read by compiled attention, and what transforms have
-done to them is asked of the queries and told to the answers.
+"""Coded entries that answer where they lie: integers and names of codewords are read by compiled attention,
+and what transforms have done to them is asked of the queries and told to the answers.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from keyvalise.ops import attend
-from keyvalise.types.code import Folding, Integral
+from keyvalise.types.code import Encode, Folding
 from keyvalise.types.data import Env, Queries
+from keyvalise.types.written import Integral, Lexical, Sides
 
 if TYPE_CHECKING:
     from keyvalise.store.coded import Coded
@@ -32,21 +34,21 @@ def answer(
     index, bounds   entries that answer, and the edges of every list of them; all of every kv head
     """
     q, codec = queries.q, held.codec
-    if q.shape[2] > MOST_QUERIES or not attend.reads_integers(q.device):
+    if q.shape[2] > MOST_QUERIES or not attend.reads_codes(q.device):
         return None
     told: dict[str, Any] = {"bounds": held.bounds if bounds is None else bounds}
     told |= {"index": index, "logw": held.logw, "scale": queries.scale, "softcap": queries.softcap}
-    if _follows(type(codec), Integral):
-        return _read(held, cast(Integral, codec), held.env, q, told)
+    if _is_legible(codec):
+        return _read(held, codec, held.env, q, told)
     if not _follows(type(codec), Folding):
         return None
     folded = cast(Folding, codec).fold(held.env, q, held.codes.home)
-    if folded is None or not _follows(type(folded.code), Integral):
+    if folded is None or not _is_legible(folded.code):
         return None
     # A soft cap bends what is shifted.
     if folded.shift is not None and queries.softcap is not None:
         return None
-    found = _read(held, cast(Integral, folded.code), folded.env, folded.q, told)
+    found = _read(held, folded.code, folded.env, folded.q, told)
     if found is None:
         return None
     out, lse = found
@@ -55,9 +57,23 @@ def answer(
     return out, lse if folded.shift is None else lse + queries.scale * folded.shift
 
 
-def _read(held: Coded, code: Integral, env: Env, q: Tensor, told: Mapping[str, Any]) -> Answer | None:
-    keys, values = code.integers(env, held.codes, held.group_of)
-    return attend.integers(q, keys, values, **told)
+def _read(held: Coded, code: Encode, env: Env, q: Tensor, told: Mapping[str, Any]) -> Answer | None:
+    sides = _sides(held, code, env)
+    return None if sides is None else attend.coded(q, *sides, **told)
+
+
+def _sides(held: Coded, code: Encode, env: Env) -> Sides | None:
+    """Keys and values as they are written, with what turns the keys."""
+    if _follows(type(code), Integral):
+        return cast(Integral, code).integers(env, held.codes, held.group_of)
+    sides = cast(Lexical, code).named(env, held.codes)
+    if sides is None or code.side == "post" or env.rope is None:
+        return sides
+    return replace(sides[0], turn=(held.places.all(), env.rope)), sides[1]
+
+
+def _is_legible(code: Encode) -> bool:
+    return _follows(type(code), Integral) or _follows(type(code), Lexical)
 
 
 @functools.cache

@@ -170,38 +170,6 @@ class Direct(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Integers:
-    """Rows of whole numbers as they are written: x̂ = offset + step·code.
-
-    codes    uint8 [N, ⌈dim·bits/8⌉], side by side as `ops.pack` lays them
-    scales   float16 [M, groups, 2] (step, offset), each for ⌈dim/groups⌉ neighbouring channels
-    run      neighbouring entries that share a row of scales;  row_of int32 [N] says which row instead
-    """
-
-    codes: Tensor
-    scales: Tensor
-    bits: int
-    dim: int
-    run: int = 1
-    row_of: Tensor | None = None
-
-
-@runtime_checkable
-class Integral(Protocol):
-    """A code of integers with steps and offsets, for those who read them where they lie.
-
-    Law      what they stand for equals what `decode` gives in float32
-    """
-
-    def integers(self, env: Env, codes: Codes, group_of: Tensor | None) -> tuple[Integers, Integers]:
-        """Keys, as they are stored, and values of a whole run.
-
-        group_of   int32 [N] finds an entry's group;  None: consecutive entries share
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Folded:
     """Queries that ask entries as they are written, instead of entries that are turned back to them.
 

@@ -12,14 +12,18 @@ from hypothesis import strategies as st
 
 from keyvalise.encode.grouped import GroupedEncode, Int2Encode, Int4Encode, Int8Encode
 from keyvalise.encode.kivi import KiviEncode
+from keyvalise.encode.vector import VectorEncode
 from keyvalise.ops import affine, attend
 from keyvalise.ops.fast import choose, decode
-from keyvalise.types.code import Codes, Integers, Where
+from keyvalise.types.code import Codes, Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Integers
 from tests.support.decoding import agree, expected
 
-CODES: tuple[GroupedEncode | KiviEncode, ...] = (
+Coder = GroupedEncode | KiviEncode | VectorEncode
+
+CODES: tuple[Coder, ...] = (
     Int8Encode(),
     Int8Encode(channels=8),
     Int4Encode(),
@@ -28,10 +32,13 @@ CODES: tuple[GroupedEncode | KiviEncode, ...] = (
     KiviEncode(bits=2, group=8),
     KiviEncode(bits=4, group=16),
     KiviEncode(bits=8, group=8),
+    VectorEncode(bits=8),
+    VectorEncode(bits=4),
+    VectorEncode(bits=2),
 )
 
 
-def given_by(code: GroupedEncode | KiviEncode, n: int, dims: tuple[int, int]) -> tuple[Env, Codes]:
+def given_by(code: Coder, n: int, dims: tuple[int, int]) -> tuple[Env, Codes]:
     env = Env(0, Geometry(1, 4, 2, *dims, torch.float32, dims[0] ** -0.5))
     keys, values = (3 * torch.randn(n, dim) + 1 for dim in dims)
     return env, code.encode(env, keys, values, Where.alone(n), {})
@@ -66,7 +73,8 @@ def test_what_is_read_is_what_is_decoded(data: st.DataObject) -> None:
     bounds = list(itertools.accumulate(counts, initial=0))
     offsets = torch.tensor(bounds, dtype=torch.int32)
     sides = code.integers(env, codes, group_of)
-    got = decode.integers(q, *sides, offsets=offsets, logw=logw, scale=0.21, softcap=softcap)
+    assert sides is not None
+    got = decode.coded(q, *sides, offsets=offsets, logw=logw, scale=0.21, softcap=softcap)
     weights = torch.zeros(n) if logw is None else logw
     runs = [(keys[a:b], values[a:b], weights[a:b]) for a, b in itertools.pairwise(bounds)]
     agree(got, expected(q, runs, softcap=softcap))
@@ -82,9 +90,14 @@ def test_what_an_integer_stands_for_is_exact(bits: int) -> None:
         one = Integers(packed[i : i + 1], scales[i : i + 1], bits, 32)
         zero = replace(nothing, codes=nothing.codes[:1], scales=nothing.scales[:1])
         offsets = torch.tensor([0, 1], dtype=torch.int32)
-        out, _ = decode.integers(torch.ones(1, 1, 1, 32), zero, one, offsets=offsets, scale=1.0)
+        out, _ = decode.coded(torch.ones(1, 1, 1, 32), zero, one, offsets=offsets, scale=1.0)
         assert torch.equal(out[0, 0, 0], affine.decode_rows(packed, scales, bits, 32)[i])
-    assert decode.spells(side, nothing)
+    assert decode.reads(side, nothing)
+
+
+def test_two_levels_are_no_integers() -> None:
+    code = VectorEncode(bits=4, second=4)
+    assert code.integers(*given_by(code, 5, (32, 32)), None) is None
 
 
 def test_two_threads_answer_like_one() -> None:
@@ -96,7 +109,8 @@ def test_two_threads_answer_like_one() -> None:
     try:
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
-            answers.append(decode.integers(q, *code.integers(env, codes, None), offsets=offsets, scale=0.1))
+            sides = code.integers(env, codes, None)
+            answers.append(decode.coded(q, *sides, offsets=offsets, scale=0.1))
     finally:
         torch.set_num_threads(before)
     agree(answers[1], answers[0])
@@ -105,13 +119,13 @@ def test_two_threads_answer_like_one() -> None:
 @pytest.mark.parametrize(("dim", "bits", "channels"), [(16, 2, 16), (24, 4, 24), (32, 8, 12), (20, 8, 20)])
 def test_what_does_not_fall_into_lanes_is_left_to_others(dim: int, bits: int, channels: int) -> None:
     side = Integers(*affine.encode_rows(torch.randn(40, dim), bits, channels), bits, dim)
-    assert not decode.spells(side, side)
-    assert attend.integers(torch.randn(1, 2, 1, dim), side, side, bounds=(0, 40), scale=1.0) is None
+    assert not decode.reads(side, side)
+    assert attend.coded(torch.randn(1, 2, 1, dim), side, side, bounds=(0, 40), scale=1.0) is None
 
 
 def test_what_lies_otherwise_is_left_to_others() -> None:
     side = Integers(*affine.encode_rows(torch.randn(40, 32), 4, 32), 4, 32)
-    assert decode.spells(side, side)
+    assert decode.reads(side, side)
     for other in (
         replace(side, codes=side.codes.flip(0)[::2]),
         replace(side, scales=side.scales.float()),
@@ -121,11 +135,11 @@ def test_what_lies_otherwise_is_left_to_others() -> None:
         replace(side, row_of=torch.zeros(40, dtype=torch.int64)),
         replace(side, codes=side.codes.short()),
     ):
-        assert not decode.spells(other, side) and not decode.spells(side, other)
+        assert not decode.reads(other, side) and not decode.reads(side, other)
 
 
 def test_it_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     side, q = Integers(*affine.encode_rows(torch.randn(40, 32), 4, 32), 4, 32), torch.randn(1, 2, 1, 32)
-    assert attend.integers(q, side, side, bounds=(0, 40), scale=1.0) is not None
+    assert attend.coded(q, side, side, bounds=(0, 40), scale=1.0) is not None
     monkeypatch.setattr(choose, "_forced", lambda: False)
-    assert attend.integers(q, side, side, bounds=(0, 40), scale=1.0) is None
+    assert attend.coded(q, side, side, bounds=(0, 40), scale=1.0) is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from keyvalise.ops import attend
 from keyvalise.ops.fast import decode
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 from tests.support.decoding import DTYPES, agree, expected
 
 
@@ -71,7 +71,7 @@ def test_integers(bits: int, is_listed: bool) -> None:
     spans = zip(itertools.pairwise(whole), counts, strict=True)
     index = torch.cat([torch.randint(a, b, (m,)) for (a, b), m in spans])
     bounds = [0, *np.cumsum(counts).tolist()]
-    got = decode.integers(q, keys, values, offsets=torch.tensor(bounds), index=index, logw=logw, scale=0.02)
+    got = decode.coded(q, keys, values, offsets=torch.tensor(bounds), index=index, logw=logw, scale=0.02)
     # Everything that is not picked weighs nothing.
     for i, (begin, end) in enumerate(itertools.pairwise(bounds)):
         own, n_times = index[begin:end].unique(return_counts=True)
@@ -80,5 +80,5 @@ def test_integers(bits: int, is_listed: bool) -> None:
         all_of_one = torch.tensor([0, 0, 0, 0, 0])
         all_of_one[i + 1 :] = n
         row, heads = i // 2, slice(2 * (i % 2), 2 * (i % 2) + 2)
-        want = decode.integers(q, keys, values, offsets=all_of_one, logw=weights, scale=0.02)
+        want = decode.coded(q, keys, values, offsets=all_of_one, logw=weights, scale=0.02)
         agree((got[0][row, heads], got[1][row, heads]), (want[0][row, heads], want[1][row, heads]))

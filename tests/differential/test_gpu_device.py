@@ -24,7 +24,7 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 from keyvalise.ops.fast.gpu import decode, legible, mass, start
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 from tests.unit.builders import make_entries, make_geometry, make_piece
 
 class Absent:

@@ -14,9 +14,10 @@ from keyvalise.encode.grouped import Int4Encode
 from keyvalise.encode.kivi import KiviEncode
 from keyvalise.ops import affine, attend
 from keyvalise.ops.fast.gpu import decode
-from keyvalise.types.code import Integers, Where
+from keyvalise.types.code import Where
 from keyvalise.types.data import Env
 from keyvalise.types.geometry import Geometry
+from keyvalise.types.written import Integers
 from tests.differential.test_gpu_start import DEVICES, ready
 from tests.support.decoding import agree, expected
 

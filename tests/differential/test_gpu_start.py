@@ -20,7 +20,7 @@ import torch
 
 from keyvalise.ops import affine
 from keyvalise.ops.fast.gpu import decode, legible, mass, sizes
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 from tests.unit.builders import make_entries, make_geometry, make_piece
 
 IS_LATE = "triton" in sys.modules and not legible.is_interpreted()

@@ -195,7 +195,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     ],
     FutureVersion: [
         (told(lambda inner: inner.update(version=7)), "has version 7; this library reads version 1"),
-        (later_layout, "the cache file has layout 1; this library reads layout 0"),
+        (later_layout, "the cache file has layout 2; this library reads layout 0"),
         (
             memory(lambda data: data["segments"][0].update(kind="hologram")),
             "the cache file holds a 'hologram', which this library does not know",

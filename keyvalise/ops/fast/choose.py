@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-Kind = Literal["dense", "ragged", "picked", "integers", "scan", "choosing"]
+Kind = Literal["dense", "ragged", "picked", "integers", "codewords", "scan", "choosing"]
 Rival = Literal["attend", "sdpa"]
 """The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
 
@@ -49,6 +49,7 @@ TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("ragged", "sdpa", torch.bfloat16): Bound(0, 16, 8),
     ("ragged", "sdpa", torch.float16): Bound(0, 32, 16),
     ("integers", "attend", torch.uint8): Bound(0, 64, 32),
+    ("codewords", "attend", torch.uint8): Bound(0, 64, 32),
     ("scan", "attend", torch.float32): Bound(2**15, 64, 64),
     ("scan", "attend", torch.bfloat16): Bound(0, 64, 64),
     ("scan", "attend", torch.float16): Bound(0, 64, 64),

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose, launch, legible, plan
-from keyvalise.types.code import Integers
+from keyvalise.ops.fast import choose, codes, launch, legible, plan
+from keyvalise.types.written import Codewords, Written
 
-WORKERS = {**legible.KINDS, torch.uint8: "integers"}
-"""How entries may be stored, by the dtype of what is stored."""
+WORKERS = (*legible.KINDS.values(), "integers", "codewords")
+"""How entries may be stored."""
 
 SMALLEST, LARGEST = 128, 1024
 """Entries of a block; every thread should get several."""
@@ -107,10 +107,10 @@ def ragged(
     return _answer(q, k, v, runs, visible=visible, scale=scale, softcap=softcap)
 
 
-def integers(
+def coded(
     q: Tensor,
-    keys: Integers,
-    values: Integers,
+    keys: Written,
+    values: Written,
     *,
     offsets: Tensor,
     index: Tensor | None = None,
@@ -118,9 +118,9 @@ def integers(
     scale: float,
     softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`ragged` over entries that are integers with steps and offsets, spelled out a tile at a time.
+    """`ragged` over integers with steps and offsets, or names of codewords, spelled out a tile at a time.
 
-    Needs    what `spells` says, to be true
+    Needs    what `reads` says, to be true
     Cost     as `dense`, and as much again to spell out, once for all queries of a head
     """
     n_lists, n_stored = offsets.shape[0] - 1, keys.codes.shape[0]
@@ -128,7 +128,10 @@ def integers(
     index, n_entries = _index(index, n_stored)
     strides = (0, 0, *keys.codes.stride()), (0, 0, *values.codes.stride())
     offsets = offsets.to(torch.int32).contiguous()
-    runs = _Runs(n_lists, n_lists // max(1, q.shape[0]), n_entries, *strides, None, offsets, wide, index)
+    n_heads = n_lists // max(1, q.shape[0])
+    if isinstance(keys, Codewords) and len(keys.books) != n_heads:
+        raise ValueError(f"books of {len(keys.books)} heads do not fit {n_heads}")
+    runs = _Runs(n_lists, n_heads, n_entries, *strides, None, offsets, wide, index)
     return _answer(
         q, keys.codes, values.codes, runs, visible=None, scale=scale, softcap=softcap, of=(keys, values)
     )
@@ -141,20 +144,18 @@ def serves(kind: choose.Kind, k: Tensor, v: Tensor, *, per_head: int, rival: cho
     return is_faster and available(k, v)
 
 
-def spells(keys: Integers, values: Integers) -> bool:
-    """Whether these integers can be read: numba is installed, they lie on the CPU, lanes fit their groups."""
-    return legible.is_installed() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
+def reads(keys: Written, values: Written) -> bool:
+    """Whether these can be read: numba is installed, they lie on the CPU, their pieces fit lanes."""
+    return legible.is_installed() and codes.flaw(keys, values) is None
 
 
-def warm(
-    dtypes: Iterable[torch.dtype] = tuple(WORKERS), progress: Callable[[str, float], None] | None = None
-) -> None:
-    """Compile, or load from disk, one worker per stored dtype; `progress` gets its name and its seconds."""
-    for dtype in dtypes:
+def warm(kinds: Iterable[str] = WORKERS, progress: Callable[[str, float], None] | None = None) -> None:
+    """Compile, or load from disk, one worker per kind; `progress` gets its name and its seconds."""
+    for kind in kinds:
         start = time.perf_counter()
-        _worker(dtype)
+        _worker(kind)
         if progress is not None:
-            progress(WORKERS[dtype], time.perf_counter() - start)
+            progress(kind, time.perf_counter() - start)
 
 
 def _answer(
@@ -166,7 +167,7 @@ def _answer(
     visible: Tensor | None,
     scale: float,
     softcap: float | None,
-    of: tuple[Integers, Integers] | None = None,
+    of: tuple[Written, Written] | None = None,
 ) -> tuple[Tensor, Tensor]:
     n_rows, n_query, n_queries, dim = q.shape
     n_lists, n_heads = runs.n_lists, runs.n_heads
@@ -189,6 +190,7 @@ def _answer(
         seen = _unit(seen.to(torch.int32).expand(n_rows, n_heads, n_queries))
         seen_strides = seen.stride()[:2]
     given = (parts, seen, runs.lengths, runs.offsets, runs.logw, runs.places)
+    of_codes = {} if of is None else codes.told(*of)
     record = plan.LAYOUT.pack(
         *(out.data_ptr(), lse.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr()),
         *[0 if x is None else x.data_ptr() for x in given],
@@ -198,20 +200,17 @@ def _answer(
         *runs.v_strides,
         *runs.logw_strides,
         *seen_strides,
-        *(_NOT_SPELLED if of is None else [number for side in of for number in _spelling(side)]),
-        *(scale, softcap or 0.0),
+        *([of_codes.get(name, 0) for name in plan.OF_CODES] if of else _OF_NO_CODES),
+        *(scale, softcap or 0.0, of_codes.get("turn_scaling", 1.0)),
     )
     room = ctypes.create_string_buffer(record + bytes(8 * (n_lists + 1)))
-    launch.run(_worker(k.dtype), ctypes.addressof(room), n_threads)
+    launch.run(
+        _worker(codes.kind(of[0]) if of else legible.KINDS[k.dtype]), ctypes.addressof(room), n_threads
+    )
     return out, lse
 
 
-_NOT_SPELLED = (0,) * len(plan.SPELLING)
-
-
-def _spelling(side: Integers) -> tuple[int, ...]:
-    rows = 0 if side.row_of is None else side.row_of.data_ptr()
-    return side.scales.data_ptr(), rows, side.bits, side.scales.shape[1], side.run
+_OF_NO_CODES = (0,) * len(plan.OF_CODES)
 
 
 def _share(runs: _Runs, per_entry: int) -> tuple[int, int, int]:
@@ -251,7 +250,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, runs: _Runs, key_dim: int) -> None:
 
 
 @functools.cache
-def _worker(dtype: torch.dtype) -> launch.Worker:
+def _worker(kind: str) -> launch.Worker:
     from keyvalise.ops.fast import kernel  # the compiler costs a second to import
 
-    return launch.Worker.of(kernel.build(WORKERS[dtype]))
+    return launch.Worker.of(kernel.build(kind))

@@ -19,10 +19,16 @@ import numpy as np
 from numba import carray, cfunc, njit, types
 from numba.extending import overload
 
-from keyvalise.ops.fast import bits, picked, simd, softmax, spelled, tile
+from keyvalise.ops.fast import bits, picked, rotary, simd, softmax, spelled, tile, worded
 from keyvalise.ops.fast import plan as layout
 
-LIKE = {"float32": np.float32, "bfloat16": np.uint16, "float16": np.int16, "integers": np.uint8}
+LIKE = {
+    "float32": np.float32,
+    "bfloat16": np.uint16,
+    "float16": np.int16,
+    "integers": np.uint8,
+    "codewords": np.int8,
+}
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
 
@@ -109,7 +115,11 @@ def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-
         else:
             tile.read(like, plan, run, limits, x, seen, part)
 
-    return of_integers if like == types.uint8 else of_numbers
+    def of_codewords(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+        worded.read(plan, run, limits, x, seen, part)
+
+    found = {types.uint8: of_integers, types.int8: of_codewords}
+    return found.get(like, of_numbers)
 
 
 @njit
@@ -152,7 +162,8 @@ def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    sources = [inspect.getsource(module) for module in (bits, simd, softmax, tile, picked, spelled, layout)]
+    modules = (bits, simd, softmax, tile, picked, spelled, worded, rotary, layout)
+    sources = [inspect.getsource(module) for module in modules]
     stamp = zlib.crc32("".join(sources).encode())
     told = record()
     size = told.itemsize

@@ -25,10 +25,20 @@ SPELLING = tuple(f"{x}_{what}" for x in "kv" for what in ("scales", "rows", "bit
 """Of integers: where their steps and offsets lie, where each entry's row of them is said (0 = nowhere), bits
 per number, groups of channels, entries that share a row. Then an item is a byte."""
 
-SCALARS = ("scale", "softcap")
+WORDING = tuple(f"{x}_{what}" for x in "kv" for what in ("books", "lengths", "pieces", "size"))
+"""Of names: where books and float16 lengths lie (0 = no lengths), names of an entry, numbers of a codeword.
+Then an item is a byte."""
+
+TURNING = ("positions", "frequencies", "n_angles", "is_interleaved")
+"""Where int32 positions of all that is stored lie, by which keys are turned, and float32 frequencies; of no
+angles: not at all."""
+
+SCALARS = ("scale", "softcap", "turn_scaling")
 """float32; a soft cap of 0 is none."""
 
-WHOLE = (*ADDRESSES, *SIZES, *RUNS, *STRIDES, *LOOSE_STRIDES, *SPELLING)
+OF_CODES = (*SPELLING, *WORDING, *TURNING)
+
+WHOLE = (*ADDRESSES, *SIZES, *RUNS, *STRIDES, *LOOSE_STRIDES, *OF_CODES)
 
 LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
 """How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""

@@ -42,7 +42,7 @@ def logits(q: Tensor, x: Tensor) -> Tensor:
     told |= {"group": q.shape[1] // n_heads, "n_queries": 1, "key_dim": dim, "block": block}
     told |= {"n_lists": n_rows * n_heads, "n_heads": n_heads, "n_entries": n}
     told |= dict(zip(("k_row", "k_head", "k_entry", "k_channel"), x.stride(), strict=True))
-    record = plan.LAYOUT.pack(*(told.get(name, 0) for name in plan.WHOLE), 1.0, 0.0)
+    record = plan.LAYOUT.pack(*(told.get(name, 0) for name in plan.WHOLE), 1.0, 0.0, 1.0)
     room = ctypes.create_string_buffer(record + bytes(8))
     launch.run(_worker(x.dtype), ctypes.addressof(room), n_threads)
     return out

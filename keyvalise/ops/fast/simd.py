@@ -193,6 +193,32 @@ def levels(is_shared: bool) -> Any:
     return run
 
 
+def pieces(width: int, n_words: int) -> Any:
+    """An intrinsic that takes (names, m, book, to, size), size a multiple of `width` lanes.
+
+    Formula   to[j·size + d] = book[j][names[j]][d] for j < m, d < size, of books of n_words codewords
+    """
+    shape = ir.VectorType(_F32, width)
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        names, m, book, to, size = args
+        zero, one, stride = (ir.Constant(_I64, x) for x in (0, 1, width))
+        n_bytes = b.mul(size, ir.Constant(_I64, 4))
+        with cgutils.for_range_slice(b, zero, m, one, _I64) as (j, _):
+            name = b.zext(b.load(b.inttoptr(b.add(names, j), ir.IntType(8).as_pointer())), _I64)
+            word = _at(b, book, b.add(b.mul(j, ir.Constant(_I64, n_words)), name), n_bytes)
+            place = _at(b, to, j, n_bytes)
+            with cgutils.for_range_slice(b, zero, size, stride, _I64) as (d, _):
+                _store(b, _load(b, _at(b, word, d, 4), shape, 4), _at(b, place, d, 4))
+        return context.get_dummy_value()
+
+    @intrinsic
+    def run(ctx, names, m, book, to, size):  # type: ignore[no-untyped-def]
+        return types.void(*[types.int64] * 5), emit
+
+    return run
+
+
 @intrinsic
 def fetch(ctx, address, n_bytes):  # type: ignore[no-untyped-def]
     """Ask for the cache lines of address … address + n_bytes − 1; harmless wherever that points."""

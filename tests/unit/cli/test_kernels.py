@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +11,12 @@ from keyvalise.cli import kernels
 from keyvalise.cli.screen import Screen
 from keyvalise.ops.fast import choose, decode, legible
 from keyvalise.ops.fast.gpu import legible as on_device
+from keyvalise.recipe.object import Recipe
 
 
-def said(capsys: pytest.CaptureFixture[str], device: str) -> tuple[str, str]:
+def said(capsys: pytest.CaptureFixture[str], device: str, recipe: str = "full") -> tuple[str, str]:
     model = SimpleNamespace(device=torch.device(device), dtype=torch.float32)
-    kernels.prepare(model, Screen(False, False))
+    kernels.prepare(model, Recipe.parse(recipe), Screen(False, False))
     found = capsys.readouterr()
     return found.out, found.err
 
@@ -41,13 +41,11 @@ def test_a_slower_path_says_that_it_is_slower(
 def test_what_compiling_took_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiled: list[torch.dtype] = []
-
-    def warm(dtypes: Sequence[torch.dtype]) -> None:
-        compiled.extend(dtypes)
-
-    monkeypatch.setattr(decode, "warm", warm)
+    compiled: list[list[str]] = []
+    monkeypatch.setattr(decode, "warm", lambda kinds: compiled.append(list(kinds)))
     assert said(capsys, "cpu")[0] == ""
     monkeypatch.setattr(kernels, "LONG_S", -1.0)
     assert "kernels were compiled in 0 s" in said(capsys, "cpu")[0]
-    assert compiled == [torch.float32] * 2
+    for recipe in ("snapkv > int4 @ 25%", "center > pq", "commvq"):
+        said(capsys, "cpu", recipe)
+    assert compiled == [["float32"]] * 2 + [["float32", "integers"], ["float32", "codewords"], ["float32"]]

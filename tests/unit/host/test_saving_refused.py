@@ -73,7 +73,7 @@ class TestRefused:
     def test_later_layouts_and_kinds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = saving.dumps(stored())
         monkeypatch.setattr(identity, "LAYOUT", 0)
-        with pytest.raises(FutureVersion, match="has layout 1; this library reads layout 0"):
+        with pytest.raises(FutureVersion, match="has layout 2; this library reads layout 0"):
             saving.loads(data, tiny("llama"))
 
     def test_headers_that_another_writer_got_wrong(self) -> None:

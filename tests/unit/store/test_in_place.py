@@ -29,14 +29,18 @@ def geometry(softcap: float | None = None) -> Geometry:
 
 
 def env(shape: Geometry) -> Env:
-    learned = {name: books.asset(name, 2, shape).tensors for name in ("svd", "lean")}
+    learned = {name: books.asset(name, 2, shape).tensors for name in ("svd", "lean", "pq", "rq")}
     return Env(1, shape, Rope(10000.0 ** -(torch.arange(32) / 32), False), fixed=learned)
 
 
 def code(*words: str) -> Any:
     named = {"center": POST, "svd": HALF, "lean": {"rank": Share(50)}}
-    *transforms, last = [make(word, named=named.get(word)) for word in words]
+    *transforms, last = [_made(*word.split(), named=named.get(word)) for word in words]
     return Turned(tuple(transforms), last) if transforms else last
+
+
+def _made(name: str, side: str = "", *, named: Any) -> Any:
+    return make(name, named={"side": side} if side else named)
 
 
 def segment(made: Any, shape: Geometry, weighs: bool = False) -> Coded:
@@ -50,6 +54,12 @@ CHAINS = [
     ("int8",),
     ("int4",),
     ("kivi",),
+    ("vector",),
+    ("center", "vector"),
+    ("pq",),
+    ("rq",),
+    ("pq post",),
+    ("center", "rq post"),
     ("hadamard", "int4"),
     ("center", "int8"),
     ("center", "hadamard", "kivi"),

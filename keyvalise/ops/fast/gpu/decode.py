@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops.fast.gpu import legible, sizes, start, told
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 
 Side = tuple[told.Side, told.Shape]
 """Where keys or values lie, and what they look like."""

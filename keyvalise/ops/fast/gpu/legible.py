@@ -9,7 +9,7 @@ import os
 import torch
 from torch import Tensor
 
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 
 KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 

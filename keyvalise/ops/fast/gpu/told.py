@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops.fast.gpu import sizes
-from keyvalise.types.code import Integers
+from keyvalise.types.written import Integers
 
 
 class Side(NamedTuple):
