@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyvalise.cli.screen import Screen
-from keyvalise.recipe.object import Recipe
 from keyvalise.reference import loading
-from keyvalise.types.written import Integral, Lexical
+
+if TYPE_CHECKING:
+    from keyvalise.recipe.object import Recipe
 
 LONG_S = 2.0
 """Seconds above which it is worth a word."""
@@ -48,5 +49,7 @@ def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
 
 def _of_codes(recipe: Recipe) -> list[str]:
     """The kernels that read what the recipe writes."""
+    from keyvalise.types.written import Integral, Lexical
+
     protocols = {"integers": Integral, "codewords": Lexical}
     return [kind for kind, one in protocols.items() if any(isinstance(part, one) for part in recipe.parts)]
