@@ -11,7 +11,19 @@ from pathlib import Path
 from types import ModuleType
 
 import keyvalise
-from tools import codec, codes, composition, families, gates, kvpress, results, steps, systems, targets
+from tools import (
+    codec,
+    codes,
+    composition,
+    families,
+    gates,
+    indexes,
+    kvpress,
+    results,
+    steps,
+    systems,
+    targets,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDERS = ("score", "allocate", "select", "act", "transform", "encode", "retrieve")
@@ -71,6 +83,7 @@ PAGES = {
     "targets.md": targets.page,
     "codes.md": codes.page,
     "codec.md": codec.page,
+    "indexes.md": indexes.page,
     "kvpress.md": kvpress.page,
 }
 README = DOCS.parent / "README.md"
