@@ -31,6 +31,7 @@ import zstandard
 from codec_caches import Document
 
 from keyvalise.bench.results import write_whole
+from keyvalise.bench.statistics import paired_loss
 from keyvalise.ops import anchors, fitted, ladder
 from keyvalise.store import stream
 from keyvalise.store.stream import coded, frame, levels, part
@@ -164,17 +165,18 @@ def _own_tables(codes: np.ndarray) -> float:
 def losses(documents: Sequence[Document]) -> list[Row]:
     """Accuracy, likelihood and attention error of every lossy level, and the paired counts."""
     names = [name for name, level in stream.LEVELS.items() if not level.is_exact]
-    rows = {name: {"level": name, "n": 0, "base": 0, "right": 0, "lost": 0, "won": 0} for name in names}
+    rows = {name: {"level": name, "n": 0, "lost": 0, "won": 0} for name in names}
+    right: dict[str, list[bool]] = {name: [] for name in ("base", *names)}
     nats, squares = {name: [0.0, 0.0] for name in names}, {name: [0.0, 0.0] for name in names}
     for document in documents:
         base, wanted = codec_caches.ask(document, document.sheets)
+        right["base"] += base.right
         for name in names:
             held = stream.read(stream.write(document.sheets, name))
             given, found = codec_caches.ask(document, held)
             row, pairs = rows[name], list(zip(base.right, given.right, strict=True))
             row["n"] += len(pairs)
-            row["base"] += sum(base.right)
-            row["right"] += sum(given.right)
+            right[name] += given.right
             row["lost"] += sum(was and not now for was, now in pairs)
             row["won"] += sum(now and not was for was, now in pairs)
             for i, answers in enumerate((base, given)):
@@ -183,6 +185,10 @@ def losses(documents: Sequence[Document]) -> list[Row]:
                 squares[name][0] += float((x - y).square().sum())
                 squares[name][1] += float(y.square().sum())
     for name, row in rows.items():
+        row["right"], row["of_base"] = (sum(right[which]) / max(row["n"], 1) for which in (name, "base"))
+        if row["n"]:
+            loss = paired_loss(right["base"], right[name])
+            row |= {"loss": loss.value, "low": loss.low, "high": loss.high}
         row["nats_more"] = (nats[name][1] - nats[name][0]) / max(row["n"], 1)
         row["attention_error"] = (squares[name][0] / max(squares[name][1], 1e-30)) ** 0.5
     return list(rows.values())
@@ -251,7 +257,7 @@ def _cell(value: Any) -> str:
 def main() -> None:
     """Everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=8, help="held-out documents of each kind")
+    parser.add_argument("--documents", type=int, default=56, help="held-out documents of each kind")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--tokens", type=int, default=2048, help="of every document")
     parser.add_argument("--questions", type=int, default=16, help="at most, per document; 0: none")

@@ -11,6 +11,7 @@ Assets must have been made before: `keyvalise calibrate reference RECIPE` says h
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import sys
@@ -24,6 +25,7 @@ import keyvalise
 from keyvalise.bench import plan
 from keyvalise.bench.measure import Bench
 from keyvalise.bench.results import Result, Results, write_whole
+from keyvalise.host import assets
 from keyvalise.recipe import words
 from keyvalise.recipe.object import Recipe
 from keyvalise.recipe.turned import Turned, parts_of
@@ -108,6 +110,13 @@ def errors(texts: list[str], out: Path) -> None:
         results.add(result)
 
 
+@functools.cache
+def fixed_bytes(text: str) -> int:
+    """Of the files of all assets that a recipe names."""
+    model, named = keyvalise.reference()[0], Recipe.parse(text).assets
+    return sum(assets.find(name, model, kind).stat().st_size for name, kind in named)
+
+
 def gather(out: Path) -> None:
     """One line per recipe and kind: bits held, a bit for every question beside the full cache's, errors."""
     found: dict[tuple[str, str], dict[str, Result]] = {}
@@ -134,6 +143,7 @@ def gather(out: Path) -> None:
                 "right": "".join(str(int(right)) for r in held for right in r.right),
                 "full": "".join(str(int(right)) for one in common for right in full[one].right),
                 "error": round(sum(gap) / len(gap), 5) if gap else None,
+                "fixed_bytes": fixed_bytes(recipe),
             }
         )
     write_whole(LINES, "".join(json.dumps(line) + "\n" for line in lines))

@@ -17,7 +17,7 @@ bits* are one byte per number and nothing beside it. *zstd same codes* is zstd-1
 stream holds, in the better of token-major and channel-major order, with what the stream holds beside its
 codes; *zstd channels* the same over codes of the same bins without principal components. Speeds are
 megabytes of a 16-bit cache per second of one thread. *lost* and *won* count questions, paired with the
-uncoded cache; *nats more* is what an answer costs more.
+uncoded cache, *loss* is the share of them with its 95 % interval; *nats more* is what an answer costs more.
 """
 
 

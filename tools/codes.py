@@ -16,14 +16,14 @@ HEAD = """# What codes cost and lose
 
 Every code of the catalogue on the reference model, heads of 32 numbers, documents of {tokens:,} tokens,
 {n:,} questions, sparse and dense together; questions unseen, nothing dropped. *Bits* are all that is held
-(codes, scales, means, norms, what does not fill a group) per number of a 16-bit cache; codebooks, predictors
-and bases come once per model and have their own line in the ledger. *Lost* is the share of answers that the
-full cache has right and the code has not, less the reverse, with its paired 95 % interval. *Error* is the
-mean of |o − o_full| / |o_full| over layers, heads and tokens, each attention by itself along the full cache's
-run.
+(codes, scales, means, norms, what does not fill a group) per number of a 16-bit cache; *fixed* are codebooks,
+predictors and bases, which come once per model, learned on texts of the training split. *Lost* is the share
+of answers that the full cache has right and the code has not, less the reverse, with its paired 95 %
+interval. *Error* is the mean of |o − o_full| / |o_full| over layers, heads and tokens, each attention by
+itself along the full cache's run.
 
-| recipe | bits | right | lost | 95 % interval | error |
-|---|---|---|---|---|---|
+| recipe | bits | right | lost | 95 % interval | error | fixed KiB |
+|---|---|---|---|---|---|---|
 """
 LEAST = """
 ## Fewest bits that lose 1 % or less
@@ -55,7 +55,12 @@ MOST = 0.01
 """Of the full cache's answers."""
 
 RIVAL = "kivi(2, residual=0)"
-PAIRS = ("nsnquant(2, residual=0)", "commvq(2, residual=0)", "aquakv(2, residual=0)")
+PAIRS = (
+    "nsnquant(2, residual=0)",
+    "commvq(2, residual=0)",
+    "aquakv(2, residual=0)",
+    "aquakv(3, first=3, residual=0, predictors=aquakv_3)",
+)
 
 Both = dict[str, Any]
 
@@ -84,6 +89,7 @@ def _both(lines: list[Both]) -> Both:
         "right": [x == "1" for line in lines for x in line["right"]],
         "full": [x == "1" for line in lines for x in line["full"]],
         "error": sum(gaps) / len(gaps) if gaps else None,
+        "fixed_bytes": lines[0]["fixed_bytes"],
     }
 
 
@@ -94,6 +100,7 @@ def _row(recipe: str, both: Both) -> str:
         _percent(sum(both["right"]) / len(both["right"])),
         *_interval(paired_loss(both["full"], both["right"])),
         "" if both["error"] is None else f"{both['error']:.4f}",
+        f"{both['fixed_bytes'] / 1024:,.0f}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -52,7 +52,7 @@ def test_a_fingerprint_is_of_shapes_and_signs() -> None:
     assert len({assets.fingerprint(tiny(name)) for name in ("llama", "qwen3", "mistral", "gpt2")}) == 4
 
 
-@pytest.mark.parametrize("recipe", ["aquakv", "svd > int4", "lean > int4", "leanvec", "pq"])
+@pytest.mark.parametrize("recipe", ["aquakv", "commvq", "svd > int4", "lean > int4", "leanvec", "pq"])
 def test_the_reference_model_needs_no_calibration(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
