@@ -21,6 +21,7 @@ AREAS = (
     "decode",
     "prefill",
     "reading_kernels",
+    "roofline",
     "retrieval",
     "shared",
     "first_token",

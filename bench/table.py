@@ -20,6 +20,7 @@ AREAS = {
     "first_token": "First token from a store",
     "retrieval": "Reading little of a long context",
     "reading_kernels": "Compiled loops of reading little",
+    "roofline": "Attention against reading once",
     "shared": "Rows that share a beginning",
     "kvpress": "Agreement with kvpress",
 }
@@ -33,6 +34,8 @@ COLUMNS = {
     "peak_bytes": ("MiB more at the peak", lambda x: f"{x / 2**20:.1f}"),
     "transient_bytes": ("MiB transient", lambda x: f"{x / 2**20:.1f}"),
     "logits_error": ("error of logits", lambda x: f"{x:.1e}"),
+    "read_ms": ("ms to read once", lambda x: f"{x:.2f}"),
+    "share": ("of the roofline", lambda x: f"{100 * x:.0f} %"),
     "agreement": ("agreement", lambda x: f"{100 * x:.2f} %"),
     "least": ("least of a head", lambda x: f"{100 * x:.1f} %"),
     "heads": ("heads", lambda x: f"{x:.0f}"),
