@@ -37,7 +37,7 @@ from keyvalise.store.ragged import Ragged
 from keyvalise.types.data import Env, Queries, Stretch
 from keyvalise.types.geometry import Geometry
 
-LONG, QUERIES, ROUNDS = 131072, 48, 15
+LONG, QUERIES, SAMPLED, ROUNDS = 131072, 48, 512, 15
 LENGTHS = (8192, 16384, 32768, 65536, LONG)
 RECENT = 64
 """Tokens that are in no unit."""
@@ -87,8 +87,8 @@ def indexed(text: str, context: stretched.Context, asked: Tensor) -> Indexed:
         None,
         {},
     )
-    names = SampleObserver(512).names
-    sampled = asked[None, :, :512], torch.arange(512, dtype=torch.int32)[None]
+    names = SampleObserver(SAMPLED).names
+    sampled = asked[None, :, :SAMPLED], torch.arange(SAMPLED, dtype=torch.int32)[None]
     return Indexed(reader, env).grown(Ragged.of(run), env, dict(zip(names, sampled, strict=True)))
 
 
@@ -112,7 +112,7 @@ def looked_at(segment: Indexed, queries: Queries) -> Tensor:
 
 def found(layer: int, systems: tuple[str, ...]) -> cases.Figure:
     """Softmax mass and output error of every system, and of exact search for as many entries per query."""
-    context = stretched.context(layer, LONG, 4 * QUERIES)
+    context = stretched.context(layer, LONG, QUERIES + SAMPLED)
     asked, tested = context.queries[:, QUERIES:], context.queries[:, :QUERIES]
     group = len(tested) // len(context.keys)
     keys, values = (x.repeat_interleave(group, 0) for x in (context.keys, context.values))

@@ -20,7 +20,7 @@ import decode
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend
+from keyvalise.ops import attend, coded
 from keyvalise.types.geometry import Rope
 from keyvalise.types.written import Codewords, Integers
 
@@ -51,7 +51,7 @@ def integers(bits: int, groups: int = 2) -> tuple[list[Tensor], Ask]:
 
     def ask(n: int) -> Any:
         keys, values = (Integers(x[: HEADS * n], own[: HEADS * n], bits, DIM) for x, own in pairs)
-        return coded(keys, values, n)
+        return over(keys, values, n)
 
     return [x for pair in pairs for x in pair], ask
 
@@ -69,15 +69,15 @@ def codewords(is_turned: bool) -> tuple[list[Tensor], Ask]:
             Codewords(x[: HEADS * n], book, DIM, turn=(places, rope) if is_turned and i == 0 else None)
             for i, (x, book) in enumerate(zip(names, books, strict=True))
         )
-        return coded(keys, values, n)
+        return over(keys, values, n)
 
     return names, ask
 
 
-def coded(keys: Any, values: Any, n: int) -> Any:
+def over(keys: Any, values: Any, n: int) -> Any:
     """Attention over n coded entries of every head."""
     q = decode.normal(1, HEADS * GROUP, 1, DIM)
-    found = attend.coded(q, keys, values, bounds=[n * i for i in range(HEADS + 1)], scale=DIM**-0.5)
+    found = coded.attend(q, keys, values, bounds=[n * i for i in range(HEADS + 1)], scale=DIM**-0.5)
     assert found is not None, "what is timed must be the kernel"
     return found
 

@@ -32,7 +32,7 @@ class PqEncode:
                index=resbit: every pattern of bits is a codeword; residual: tokens per kv head that stay raw
     Cost       W = ⌈parts·log₂K / 8⌉ bytes per key and per value (words of digits where K is no power of two),
                2 more with norm=true; books K·(D + Dv)·2 bytes per layer and kv head. Writing K·D time per
-               entry; reading parts additions per entry and query where keys are not turned
+               entry; reading D per entry where they lie if K = 256, else parts additions per entry and query
     Needs      a codebook of this model, made for these arguments; with side=pre static rotary angles
     Phase      once per entry, when it leaves the raw tail
     Reduces to the vectors themselves where there are no more different pieces than codewords

@@ -30,7 +30,8 @@ class RqEncode:
     Units      stages: codewords of a vector; beam: sums that are handed on; side: of the rotary embedding, on
                which keys are coded; residual: tokens per kv head that stay raw
     Cost       W = ⌈stages·log₂K / 8⌉ bytes per key and per value, 2 more with norm=true; books
-               stages·K·(D + Dv)·2 bytes per layer and kv head. Writing beam·stages·K·D time per entry
+               stages·K·(D + Dv)·2 bytes per layer and kv head. Writing beam·stages·K·D time per
+               entry; reading stages·D per entry where they lie if K = 256
     Needs      a codebook of this model, made for these arguments; with side=pre static rotary angles
     Phase      once per entry, when it leaves the raw tail
     Reduces to k-means codes with stages=1; greedy stages with beam=1

@@ -7,6 +7,7 @@ Every function returns (out [B, Hq, S, Dv] float32, lse [B, Hq, S] float32); the
 from __future__ import annotations
 
 import array
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose, codes, decode
+from keyvalise.ops.fast import choose, decode
 from keyvalise.ops.fast.gpu import decode as device
-from keyvalise.ops.fast.gpu import legible
-from keyvalise.types.written import Integers, Written
 
 BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
+
+WIDENED = 64
+"""Queries per kv head from which on bfloat16 entries are widened once: .5 to .8 of the time of torch's own
+attention, measured with AVX-512; below, widening costs more than it saves.
+"""
 
 _flash_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 """The operator behind torch's own CPU attention; it also returns the log-sum-exp that the public face
@@ -47,7 +51,8 @@ def dense(
             return decode.dense(q, k, v, logw=logw, scale=scale, softcap=softcap)
     if softcap is not None or q.device.type != "cpu" or k.shape[-1] != v.shape[-1]:
         return _blockwise(q, k, v, scale=scale, softcap=softcap, bias=bias)
-    if k.dtype is torch.float16 or k.dtype != q.dtype:
+    is_wider = q.shape[1] * q.shape[2] // k.shape[1] >= WIDENED and not _has_tiles()
+    if k.dtype is torch.float16 or k.dtype != q.dtype or (k.dtype is torch.bfloat16 and is_wider):
         return _upcast(q, k, v, scale=scale, bias=bias)
     return _flash(q, k, v, scale=scale, bias=bias)
 
@@ -117,7 +122,7 @@ def ragged(
     if k.shape[0] == 0 or bounds[-1] == 0:
         return empty(q, v.shape[-1])
     if index is not None:
-        told: dict[str, Any] = {"offsets": _offsets(bounds), "scale": scale, "softcap": softcap}
+        told: dict[str, Any] = {"offsets": offsets(bounds), "scale": scale, "softcap": softcap}
         if _is_fast("picked", q, k, v, n_heads):
             return decode.ragged(q, k, v, index=index, logw=logw, **told)
         k, v, logw = k[index], v[index], None if logw is None else logw[index]
@@ -127,9 +132,9 @@ def ragged(
         bias = None if logw is None else logw.view(n_rows, n_heads, 1, length)
         return dense(q, k.view(shape), v.view(shape), scale=scale, softcap=softcap, bias=bias)
     if q.device.type == "cuda" and device.available(k, v):
-        return device.ragged(q, k, v, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
+        return device.ragged(q, k, v, offsets=offsets(bounds), logw=logw, scale=scale, softcap=softcap)
     if _is_fast("ragged", q, k, v, n_heads):
-        return decode.ragged(q, k, v, offsets=_offsets(bounds), logw=logw, scale=scale, softcap=softcap)
+        return decode.ragged(q, k, v, offsets=offsets(bounds), logw=logw, scale=scale, softcap=softcap)
     group = n_query // n_heads
     out, lse = empty(q, v.shape[-1])
     for i in range(len(bounds) - 1):
@@ -149,40 +154,14 @@ def ragged(
     return out, lse
 
 
-def coded(
-    q: Tensor,
-    keys: Written,
-    values: Written,
-    *,
-    bounds: Sequence[int],
-    index: Tensor | None = None,
-    scale: float,
-    softcap: float | None = None,
-    logw: Tensor | None = None,
-) -> tuple[Tensor, Tensor] | None:
-    """`ragged` over entries that are read as they are written; None where they must be spelled out first."""
-    n_entries, n_heads = bounds[-1], (len(bounds) - 1) // q.shape[0]
-    told: dict[str, Any] = {"logw": logw, "scale": scale, "softcap": softcap}
-    if n_entries and index is None and q.device.type == "cuda":
-        if not (isinstance(keys, Integers) and isinstance(values, Integers) and device.spells(keys, values)):
-            return None
-        return device.integers(q, keys, values, offsets=_offsets(bounds), **told)
-    if q.device.type != "cpu" or n_entries == 0:
-        return None
-    per_head, kind = q.shape[1] * q.shape[2] // n_heads, codes.kind(keys)
-    if not choose.is_faster(kind, torch.uint8, n_entries, per_head=per_head, key_dim=keys.dim):
-        return None
-    if not decode.reads(keys, values):
-        return None
-    return decode.coded(q, keys, values, offsets=_offsets(bounds), index=index, **told)
+@functools.cache
+def _has_tiles() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 by itself."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
-def reads_codes(place: torch.device) -> bool:
-    """Whether `coded` may answer there, which tells whether queries are worth preparing for it."""
-    return place.type == "cpu" or (place.type == "cuda" and legible.is_installed())
-
-
-def _offsets(bounds: Sequence[int]) -> Tensor:
+def offsets(bounds: Sequence[int]) -> Tensor:
+    """The edges as compiled code wants them: int32, at no cost for long lists."""
     return torch.frombuffer(array.array("i", bounds), dtype=torch.int32)
 
 

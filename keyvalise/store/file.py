@@ -5,7 +5,7 @@ the root digest covers the beginning of the file as it stands, so that parts, na
 one piece or are refused.
 
     8 bytes        length of what follows, little-endian
-    beginning      {"__metadata__":{"keyvalise":"{\\"version\\":1,\\"root\\":\\"<64 digits>\\", …}"}, …parts}
+    beginning      {"__metadata__":{"keyvalise":"{\\"version\\":2,\\"root\\":\\"<64 digits>\\", …}"}, …parts}
     parts          one behind the other, without gaps, to the end of the file
 
 Knows names, tensors and digests; what they mean is the business of `state.py` and the host.
@@ -13,7 +13,6 @@ Knows names, tensors and digests; what they mean is the business of `state.py` a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,12 +25,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from keyvalise.store.source import Held, Opened, Source
 from keyvalise.types.errors import CacheFileError, Damaged, FutureVersion
 
-KEY, VERSION = "keyvalise", 1
+KEY, VERSION = "keyvalise", 2
 LONGEST = 10**8
 """Most bytes of a header, as safetensors has it."""
 
@@ -75,16 +75,15 @@ class Place:
 
 
 def digest(name: str, dtype: str, shape: Iterable[int], data: Bytes) -> str:
-    """Of a part: name, dtype and shape as JSON, a line feed, its bytes; BLAKE2b, 64 hexadecimal digits."""
-    found = hashlib.blake2b(_compact([name, dtype, list(shape)]).encode() + b"\n", digest_size=32)
-    found.update(data)
-    return found.hexdigest()
+    """Of a part: name, dtype and shape as JSON, a line feed, its bytes; BLAKE3, 64 hexadecimal digits."""
+    found = blake3(_compact([name, dtype, list(shape)]).encode() + b"\n")
+    return found.update(data).hexdigest()
 
 
 def root(beginning: bytes, begin: int, end: int) -> str:
     """Of a file's beginning, its length included, with zeros where the root itself stands."""
     blank = beginning[:begin] + BLANK + beginning[end:]
-    return hashlib.blake2b(blank, digest_size=32).hexdigest()
+    return blake3(blank).hexdigest()
 
 
 def raw(tensor: Tensor) -> memoryview:
@@ -185,7 +184,9 @@ def _opened(source: Source, what: str) -> tuple[dict[str, Any], dict[str, Place]
         raise Damaged(f"{what} is cut off: it ends inside its header")
     if int(match[1]) > VERSION:
         raise FutureVersion(f"{what} has version {int(match[1])}; this library reads version {VERSION}")
-    if root(beginning, *match.span(2)).encode() != match[2] or int(match[1]) != VERSION:
+    if int(match[1]) < VERSION:
+        raise Damaged(f"{what} is damaged, or of version {int(match[1])}, which nobody reads any more")
+    if root(beginning, *match.span(2)).encode() != match[2]:
         raise Damaged(f"{what} is damaged: its header is not what was written")
     try:
         header, places = _parsed(beginning[8:])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend
+from keyvalise.ops import coded
 from keyvalise.types.code import Encode, Folding
 from keyvalise.types.data import Env, Queries
 from keyvalise.types.written import Integral, Lexical, Sides
@@ -34,7 +34,7 @@ def answer(
     index, bounds   entries that answer, and the edges of every list of them; all of every kv head
     """
     q, codec = queries.q, held.codec
-    if q.shape[2] > MOST_QUERIES or not attend.reads_codes(q.device):
+    if q.shape[2] > MOST_QUERIES or not coded.is_possible(q.device):
         return None
     told: dict[str, Any] = {"bounds": held.bounds if bounds is None else bounds}
     told |= {"index": index, "logw": held.logw, "scale": queries.scale, "softcap": queries.softcap}
@@ -59,7 +59,7 @@ def answer(
 
 def _read(held: Coded, code: Encode, env: Env, q: Tensor, told: Mapping[str, Any]) -> Answer | None:
     sides = _sides(held, code, env)
-    return None if sides is None else attend.coded(q, *sides, **told)
+    return None if sides is None else coded.attend(q, *sides, **told)
 
 
 def _sides(held: Coded, code: Encode, env: Env) -> Sides | None:

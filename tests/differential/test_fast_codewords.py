@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from keyvalise.ops import attend, codewords, rope
+from keyvalise.ops import coded, codewords, rope
 from keyvalise.ops.fast import choose, decode
 from keyvalise.types.geometry import Rope
 from keyvalise.types.written import Codewords
@@ -144,7 +144,7 @@ def test_what_lies_otherwise_is_left_to_others() -> None:
     ):
         assert not decode.reads(other, side)
         assert not decode.reads(side, other)
-        assert attend.coded(torch.randn(1, 2, 1, 32), other, side, bounds=(0, 20, 40), scale=1.0) is None
+        assert coded.attend(torch.randn(1, 2, 1, 32), other, side, bounds=(0, 20, 40), scale=1.0) is None
 
 
 def test_books_of_other_heads_are_refused() -> None:
@@ -155,9 +155,9 @@ def test_books_of_other_heads_are_refused() -> None:
 
 def test_it_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     side, q = drawn(40, 1, 32, 8, is_sum=False, has_length=False), torch.randn(1, 2, 1, 32)
-    assert attend.coded(q, side, side, bounds=(0, 40), scale=1.0) is not None
+    assert coded.attend(q, side, side, bounds=(0, 40), scale=1.0) is not None
     monkeypatch.setattr(choose, "_forced", lambda: False)
-    assert attend.coded(q, side, side, bounds=(0, 40), scale=1.0) is None
+    assert coded.attend(q, side, side, bounds=(0, 40), scale=1.0) is None
 
 
 def test_lengths_that_are_nothing_or_no_number_stay_so() -> None:

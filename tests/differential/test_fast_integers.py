@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyvalise.encode.grouped import GroupedEncode, Int2Encode, Int4Encode, Int8Encode
 from keyvalise.encode.kivi import KiviEncode
 from keyvalise.encode.vector import VectorEncode
-from keyvalise.ops import affine, attend
+from keyvalise.ops import affine, coded
 from keyvalise.ops.fast import choose, decode
 from keyvalise.types.code import Codes, Where
 from keyvalise.types.data import Env
@@ -120,7 +120,7 @@ def test_two_threads_answer_like_one() -> None:
 def test_what_does_not_fall_into_lanes_is_left_to_others(dim: int, bits: int, channels: int) -> None:
     side = Integers(*affine.encode_rows(torch.randn(40, dim), bits, channels), bits, dim)
     assert not decode.reads(side, side)
-    assert attend.coded(torch.randn(1, 2, 1, dim), side, side, bounds=(0, 40), scale=1.0) is None
+    assert coded.attend(torch.randn(1, 2, 1, dim), side, side, bounds=(0, 40), scale=1.0) is None
 
 
 def test_what_lies_otherwise_is_left_to_others() -> None:
@@ -140,6 +140,6 @@ def test_what_lies_otherwise_is_left_to_others() -> None:
 
 def test_it_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     side, q = Integers(*affine.encode_rows(torch.randn(40, 32), 4, 32), 4, 32), torch.randn(1, 2, 1, 32)
-    assert attend.coded(q, side, side, bounds=(0, 40), scale=1.0) is not None
+    assert coded.attend(q, side, side, bounds=(0, 40), scale=1.0) is not None
     monkeypatch.setattr(choose, "_forced", lambda: False)
-    assert attend.coded(q, side, side, bounds=(0, 40), scale=1.0) is None
+    assert coded.attend(q, side, side, bounds=(0, 40), scale=1.0) is None

@@ -170,6 +170,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
             lambda: streamed.opened(saving.dumps(held(), level="lossless")).read("x"),
             "the cache file has no part 'x', which its header names",
         ),
+        (told(lambda inner: inner.update(version=1)), "is damaged, or of version 1, which nobody reads any"),
         (senseless, "the cache file is damaged: this is no stream of keys and values"),
         (told(lambda inner: inner.pop("seed")), "the header of the cache file does not say 'seed'"),
         (told(lambda inner: inner.update(layers=[])), "the header of the cache file cannot be understood"),
@@ -194,7 +195,7 @@ ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
         (other_layer, "layer 0 of the cache file is a DynamicLayer, here it is a DynamicSlidingWindowLayer"),
     ],
     FutureVersion: [
-        (told(lambda inner: inner.update(version=7)), "has version 7; this library reads version 1"),
+        (told(lambda inner: inner.update(version=7)), "has version 7; this library reads version 2"),
         (later_layout, "the cache file has layout 2; this library reads layout 0"),
         (
             memory(lambda data: data["segments"][0].update(kind="hologram")),

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import carray, njit
 
-from keyvalise.ops.fast import bits
+from keyvalise.ops.fast import bits, simd
 
 _F32 = np.float32(0.0)
 _TURNS = 0.5 / math.pi
@@ -40,17 +40,8 @@ def _angles_(frequencies, position, scaling, cos, sin):  # type: ignore[no-untyp
 
 
 @njit(fastmath={"contract"})
-def _halves_(row, cos, sin, half):  # type: ignore[no-untyped-def]
-    """Channel k turns with channel k + half."""
-    for k in range(half):
-        a, b = row[k], row[k + half]
-        row[k] = a * cos[k] - b * sin[k]
-        row[k + half] = b * cos[k] + a * sin[k]
-
-
-@njit(fastmath={"contract"})
 def _pairs_(row, cos, sin, half):  # type: ignore[no-untyped-def]
-    """Channel 2k turns with channel 2k + 1."""
+    """The pairs of neighbours."""
     for k in range(half):
         a, b = row[2 * k], row[2 * k + 1]
         row[2 * k] = a * cos[k] - b * sin[k]
@@ -59,11 +50,17 @@ def _pairs_(row, cos, sin, half):  # type: ignore[no-untyped-def]
 
 @njit
 def turn_(plan, position, room, row):  # type: ignore[no-untyped-def]
-    """row ← scaling·R(position)·row; room [2, n_angles] is scratch."""
+    """row ← scaling·R(position)·row; room [2, n_angles] is scratch. Channel k turns with k + n_angles, or
+    channel 2k with 2k + 1.
+    """
     half = plan.n_angles
     frequencies = carray(bits.point(_F32, plan.frequencies), (half,))
     _angles_(frequencies, position, plan.turn_scaling, room[0], room[1])
     if plan.is_interleaved:
         _pairs_(row, room[0], room[1], half)
     else:
-        _halves_(row, room[0], room[1], half)
+        low, whole = row.ctypes.data, half // simd.LANES * simd.LANES
+        simd.turn(low, low + 4 * half, room[0].ctypes.data, room[1].ctypes.data, whole)
+        for k in range(whole, half):
+            a, b = row[k], row[k + half]
+            row[k], row[k + half] = a * room[0, k] - b * room[1, k], b * room[0, k] + a * room[1, k]

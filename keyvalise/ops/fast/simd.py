@@ -220,6 +220,25 @@ def pieces(width: int, n_words: int) -> Any:
 
 
 @intrinsic
+def turn(ctx, low, high, cos, sin, n):  # type: ignore[no-untyped-def]
+    """low[k] + i·high[k] times cos[k] + i·sin[k] for k < n, in place, of four addresses of float32."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        *addresses, n = args
+
+        def step(k: ir.Value) -> None:
+            places = [_at(b, address, k, 4) for address in addresses]
+            x, y, c, s = (_load(b, place, _EIGHT, 4) for place in places)
+            _store(b, b.fsub(b.fmul(x, c), b.fmul(y, s)), places[0])
+            _store(b, b.fadd(b.fmul(y, c), b.fmul(x, s)), places[1])
+
+        _sweep(b, n, step)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), emit
+
+
+@intrinsic
 def fetch(ctx, address, n_bytes):  # type: ignore[no-untyped-def]
     """Ask for the cache lines of address … address + n_bytes − 1; harmless wherever that points."""
 

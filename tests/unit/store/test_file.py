@@ -204,11 +204,11 @@ REFUSED = {
         "the part 'one' is not what was written",
     ),
     "a later version": (
-        lambda data: retold(data, set_inner("version", 2)),
+        lambda data: retold(data, set_inner("version", 3)),
         FutureVersion,
-        "has version 2; this library reads version 1",
+        "has version 3; this library reads version 2",
     ),
-    "an earlier version": (lambda data: retold(data, set_inner("version", 0)), Damaged, "is damaged"),
+    "an earlier version": (lambda data: retold(data, set_inner("version", 1)), Damaged, "or of version 1"),
 }
 
 
