@@ -5,6 +5,7 @@ python bench/table.py
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,11 @@ def where(records: list[dict[str, Any]]) -> str:
     """The machine and versions behind a page."""
     info = records[-1]["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    seen = Counter(f"{one['processor']}, {one['cores']} cores" for one in (r["machine"] for r in records))
+    machines = "; ".join(f"{name} ({n} cases)" for name, n in seen.most_common())
     loads = [record["machine"]["load"][0] for record in records]
     return (
-        f"{info['processor']}, {info['cores']} cores, {info['threads']} threads; Python {info['python']}, "
+        f"{machines}; Python {info['python']}, "
         f"{versions}. Load when a case began: {min(loads):g} to {max(loads):g}. Medians of alternating runs "
         "in one process; `time of first` compares with the first line of each table."
     )

@@ -1,10 +1,10 @@
 """From which size on the compiled decode kernels beat torch: a small measured table, and how to overrule it.
 
-Measured   by `bench/decode_kernels.py` and `bench/reading_kernels.py` on an AMD EPYC with AVX2 (torch 2.13,
-           numba 0.68), one thread, all ways of a case in turns, least processor time of the repeats. A call
-           costs about twice one of torch's attention and half one of `ops.attend`, so the size decides only
-           against the former; many queries per kv head make attention a matrix product, where torch catches
-           up.
+Measured   by `bench/decode_kernels.py` and `bench/reading_kernels.py` on an AMD EPYC with AVX2, the latter
+           also on an Intel Xeon with AVX-512 (torch 2.13, numba 0.68), one thread, all ways of a case in
+           turns, least processor time of the repeats. A call costs about twice one of torch's attention and
+           half one of `ops.attend`, so the size decides only against the former; many queries per kv head
+           make attention a matrix product, where torch catches up.
 Knows not  whether the kernels can run at all: `decode.available` does.
 """
 
