@@ -48,8 +48,8 @@ LOSERS = """
 The same score and budget: tokens that draw little attention are dropped (`h2o`), or kept in two bits beside
 the winners (`mikv`). *Recovered* is the share of what dropping loses.
 
-| documents | budget | full | dropped | kept in two bits | recovered | 95 % interval |
-|---|---|---|---|---|---|---|
+| documents | questions | budget | full | dropped | kept in two bits | recovered | 95 % interval |
+|---|---|---|---|---|---|---|---|
 """
 MOST = 0.01
 """Of the full cache's answers."""
@@ -62,7 +62,7 @@ PAIRS = (
     "aquakv(3, first=3, residual=0, predictors=aquakv_3)",
 )
 
-Both = dict[str, Any]
+Line = dict[str, Any]
 
 
 def page() -> str:
@@ -82,7 +82,7 @@ def page() -> str:
     )
 
 
-def _both(lines: list[Both]) -> Both:
+def _both(lines: list[Line]) -> Line:
     gaps = [line["error"] for line in lines if line["error"] is not None]
     return {
         "bits": sum(line["bits"] for line in lines) / len(lines),
@@ -93,7 +93,7 @@ def _both(lines: list[Both]) -> Both:
     }
 
 
-def _row(recipe: str, both: Both) -> str:
+def _row(recipe: str, both: Line) -> str:
     cells = [
         f"`{recipe}`",
         f"{both['bits']:.2f}",
@@ -105,7 +105,7 @@ def _row(recipe: str, both: Both) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _least(codes: Mapping[str, Both]) -> str:
+def _least(codes: Mapping[str, Line]) -> str:
     """A row for every code: the cheapest of its settings that lose little enough, or else the best one."""
     families: dict[str, list[tuple[float, float, str]]] = {}
     for recipe, both in codes.items():
@@ -128,7 +128,7 @@ def _last(recipe: str) -> str:
     return "int" if name.startswith("int") else name
 
 
-def _against(codes: Mapping[str, Both]) -> str:
+def _against(codes: Mapping[str, Line]) -> str:
     rows, rival = "", codes.get(RIVAL)
     for recipe in PAIRS:
         if rival is None or (one := codes.get(recipe)) is None:
@@ -142,22 +142,25 @@ def _against(codes: Mapping[str, Both]) -> str:
     return rows
 
 
-def _losers(lines: list[Both]) -> str:
-    rows = ""
-    found = {(line["recipe"], line["kind"]): line for line in lines}
-    for recipe, kind in found:
-        name, _, budget = recipe.partition(" @ ")
-        if name != "mikv" or (f"h2o @ {budget}", kind) not in found:
-            continue
-        kept, dropped = _both([found[recipe, kind]]), _both([found[f"h2o @ {budget}", kind]])
-        shares = [sum(marks) / len(marks) for marks in (kept["full"], dropped["right"], kept["right"])]
-        lost = max(shares[0] - shares[1], 1e-9)
-        back = paired_loss(kept["right"], dropped["right"])
-        ends = (100 * x / lost for x in (back.value, back.low, back.high))
-        value, low, high = (f"{x:.0f}" for x in ends)
-        cells = (kind, budget, *map(_percent, shares), f"{value} %", f"{low} to {high} %")
-        rows += f"| {' | '.join(cells)} |\n"
+def _losers(lines: list[Line]) -> str:
+    budgets = dict.fromkeys(
+        line["recipe"].partition(" @ ")[2] for line in lines if line["recipe"].startswith("mikv @")
+    )
+    kinds, rows = sorted({line["kind"] for line in lines}), ""
+    for budget in budgets:
+        for wanted in (*([kind] for kind in kinds), kinds):
+            held = [[x for x in lines if x["recipe"] == f"{name} @ {budget}"] for name in ("h2o", "mikv")]
+            dropped, kept = (_both([x for x in found if x["kind"] in wanted]) for found in held)
+            rows += _recovered(" and ".join(wanted), budget, dropped, kept)
     return rows
+
+
+def _recovered(documents: str, budget: str, dropped: Line, kept: Line) -> str:
+    shares = [sum(marks) / len(marks) for marks in (kept["full"], dropped["right"], kept["right"])]
+    lost, back = max(shares[0] - shares[1], 1e-9), paired_loss(kept["right"], dropped["right"])
+    value, low, high = (f"{100 * x / lost:.0f}" for x in (back.value, back.low, back.high))
+    cells = (documents, f"{len(kept['full']):,}", budget, *map(_percent, shares))
+    return f"| {' | '.join((*cells, f'{value} %', f'{low} to {high} %'))} |\n"
 
 
 def _percent(share: float) -> str:
