@@ -60,7 +60,7 @@ def codewords(is_turned: bool) -> tuple[list[Tensor], Ask]:
     """32 names of 8 bits a vector, two bits a number; keys lie as they are, or turn when they are read."""
     total, pieces = HEADS * LENGTHS[-1], 32
     names = [torch.randint(0, 256, (total, pieces), dtype=torch.uint8) for _ in "kv"]
-    books = [torch.randn(HEADS, pieces, 256, DIM // pieces) for _ in "kv"]
+    books = [torch.randn(HEADS, pieces, 256, DIM // pieces).half() for _ in "kv"]
     rope = Rope(10000.0 ** -(torch.arange(DIM // 2) / (DIM // 2)), False)
 
     def ask(n: int) -> Any:

@@ -61,7 +61,7 @@ class Naming:
         if not self.spelling.is_bytes:
             return None
         keys, values = (
-            Codewords(written["names"], books.float(), dim, written.get("lengths"))
+            Codewords(written["names"], books, dim, written.get("lengths"))
             for written, books, dim in (
                 (_parts(codes, "keys"), self.keys, shape.key_dim),
                 (_parts(codes, "values"), self.values, shape.value_dim),

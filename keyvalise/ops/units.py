@@ -12,6 +12,7 @@ from torch import Tensor
 
 from keyvalise.ops.fast import choose, choosing, legible, scan
 from keyvalise.types.data import Entries
+from keyvalise.types.quantity import Amount, Share
 
 
 def weights(entries: Entries) -> Tensor:
@@ -127,6 +128,20 @@ def owned(chosen: Tensor, sizes: Tensor) -> Tensor:
     wide = chosen.expand(-1, n_lists, -1)
     has = of_heads(sizes, n_lists).gather(-1, wide.clamp(min=0)) > 0
     return torch.where(has, wide, -1)
+
+
+def amounts(amount: Amount, sizes: Tensor) -> Tensor:
+    """int64 [B, A]: an amount of entries for every choice, or its share of those in all units, `sizes` [B, A,
+    U].
+    """
+    if isinstance(amount, Share):
+        return (sizes.sum(-1).double() * amount.percent / 100 + 1e-9).long()
+    return torch.full(sizes.shape[:2], amount, dtype=torch.long, device=sizes.device)
+
+
+def entries_of(amount: Amount, n: int) -> int:
+    """`amounts` of one choice among n entries, at least one."""
+    return max(1, int(n * amount.percent / 100 + 1e-9) if isinstance(amount, Share) else amount)
 
 
 def listed(chosen: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:

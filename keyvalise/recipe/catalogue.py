@@ -125,6 +125,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "read": {
         "cutoff": "keyvalise.retrieve.cutoff.CutoffReading",
         "read": "keyvalise.retrieve.read.ReadReading",
+        "sift": "keyvalise.retrieve.sift.SiftReading",
     },
     "residual": {
         "estimate": "keyvalise.retrieve.unread.EstimateResidual",

@@ -16,7 +16,7 @@ from keyvalise.ops import attend, units
 from keyvalise.types.data import Entries, Env, Partial, Queries
 from keyvalise.types.geometry import Geometry
 from keyvalise.types.part import Observer
-from keyvalise.types.quantity import Share
+from keyvalise.types.quantity import Amount, Share
 from keyvalise.types.retrieve import (
     STALE,
     Adapting,
@@ -29,6 +29,7 @@ from keyvalise.types.retrieve import (
     Reads,
     Residual,
     Searching,
+    Sifting,
     Summary,
     Table,
     Trigger,
@@ -81,6 +82,11 @@ class Reader:
     def reads_all(self) -> bool:
         return self.read.amount == Share(100.0)
 
+    @property
+    def _looked_at(self) -> Amount:
+        """Entries of the units that are chosen."""
+        return self.read.within if isinstance(self.read, Sifting) else self.read.amount
+
     def bytes_per_entry(self, geometry: Geometry) -> float:
         """The most that an entry costs beside itself, in a unit or before it is in one."""
         per_unit = self.summary.unit_bytes(geometry) + self.residual.unit_bytes(geometry) + EDGE_BYTES
@@ -116,7 +122,8 @@ class Reader:
         held = _beside([table.sizes for table in tables])
         ranking = self.group.ranking(env, logits, held)
         sizes = units.of_heads(held, ranking.shape[1])
-        amounts = [_amount(part.amount, sizes) for part in (self.read, self.residual) if part.amount]
+        amounts = [units.amounts(self._looked_at, sizes)]
+        amounts += [units.amounts(self.residual.amount, sizes)] if self.residual.amount else []
         told: dict[str, Tensor] = {}
         if isinstance(self.read, Adapting):
             amounts[0], told = self.read.amounts(logits, held, amounts[0], memo)
@@ -129,7 +136,7 @@ class Reader:
         """The best of what every table finds, one entry each."""
         assert isinstance(self.summary, Searching)
         sizes = units.of_heads(torch.cat([table.sizes for table in tables], -1), asked.shape[1])
-        amounts, first = _amount(self.read.amount, sizes).clamp(min=1), 0
+        amounts, first = units.amounts(self._looked_at, sizes).clamp(min=1), 0
         n, found = int(amounts.max()), []
         for table in tables:
             mine, logits = self.summary.search(env, table, asked, n)
@@ -155,13 +162,6 @@ def _beside(tables: Sequence[Tensor]) -> Tensor:
 
 def _reads(found: Memo) -> Reads:
     return Reads(found["exact"], found.get("estimate"))
-
-
-def _amount(amount: int | Share, sizes: Tensor) -> Tensor:
-    """int64 [B, A]: entries that every choice may read, `sizes` [B, A, U] in all units."""
-    if isinstance(amount, Share):
-        return (sizes.sum(-1).double() * amount.percent / 100 + 1e-9).long()
-    return torch.full(sizes.shape[:2], amount, dtype=torch.long, device=sizes.device)
 
 
 def _kept(old: Tensor, new: Tensor, due: Tensor) -> Tensor:

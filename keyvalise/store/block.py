@@ -99,6 +99,37 @@ class Block:
 
     def read(self, queries: Queries, chosen: Tensor) -> Partial:
         """The entries of these units, int64 [B, A, n] with −1 for none, answer one query per head."""
+        n_heads, held = self.held.shape[1], self.held
+        start, sizes, per_list = self._spans(chosen)
+        if not isinstance(held, Stowed):
+            order = flat.runs(start, sizes)
+            if (found := _in_place(held, queries, order, per_list)) is not None:
+                return found
+        if chosen.shape[1] > n_heads:
+            return self._in_turns(queries, chosen, chosen.shape[1] // n_heads)
+        if isinstance(held, Stowed):
+            return held.answer(queries, start, sizes, per_list)
+        assert isinstance(held, Coded)
+        return held.picked(order, per_list).attend(queries)[0]
+
+    def listed(self, chosen: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Where the entries of these units lie, int64 [M], list by list, and how many are in every list."""
+        start, sizes, per_list = self._spans(chosen)
+        return flat.runs(start, sizes), per_list
+
+    def answer(self, queries: Queries, order: Tensor, per_list: tuple[int, ...]) -> Partial:
+        """The entries that lie at `order`, so many for every list, answer one query per head; of raw entries
+        near by.
+        """
+        assert isinstance(self.held, Ragged), "who picks entries needs entries:near"
+        found = _in_place(self.held, queries, order, per_list)
+        assert found is not None
+        return found
+
+    def _spans(self, chosen: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Of every chosen unit where it begins and how many entries it has, int64 and int32 [n], and how many
+        entries come together in every list of B·max(A, H).
+        """
         n_rows, n_heads = self.held.shape
         n_lists = max(chosen.shape[1], n_heads)
         lists, home, unit = units.listed(chosen, n_heads)
@@ -110,18 +141,7 @@ class Block:
         sizes = self.ends[place] - begin
         counts = torch.zeros(n_rows * n_lists, dtype=torch.long, device=chosen.device)
         counts.index_add_(0, lists, sizes.long())
-        held, start = self.held, self._edges(self.held.bounds)[home] + begin
-        per_list = tuple(counts.tolist())
-        if not isinstance(held, Stowed):
-            order = flat.runs(start, sizes)
-            if (found := _in_place(held, queries, order, per_list)) is not None:
-                return found
-        if n_lists > n_heads:
-            return self._in_turns(queries, chosen, n_lists // n_heads)
-        if isinstance(held, Stowed):
-            return held.answer(queries, start, sizes, per_list)
-        assert isinstance(held, Coded)
-        return held.picked(order, per_list).attend(queries)[0]
+        return self._edges(self.held.bounds)[home] + begin, sizes, tuple(counts.tolist())
 
     def _edges(self, edges: tuple[int, ...]) -> Tensor:
         """Where every (row, head) begins."""

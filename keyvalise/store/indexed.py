@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import attend, units
-from keyvalise.store import carried, runs
+from keyvalise.store import carried, runs, sifted
 from keyvalise.store.block import Block
 from keyvalise.store.coded import Coded
 from keyvalise.store.runs import Near, Run
 from keyvalise.store.stowed import Stowed
 from keyvalise.types.data import Entries, Env, Partial, Queries
-from keyvalise.types.retrieve import Memo, Reads, Retrieve, Table
+from keyvalise.types.retrieve import Memo, Reads, Retrieve, Sifting, Table
 from keyvalise.types.segment import Named
 from keyvalise.types.slow import Slow
 
@@ -116,7 +116,11 @@ class Indexed:
         reads, memo = self.search(queries, tables)
         answers = [] if self.first is None else [self.first.attend(queries)[0]]
         parts = units.of_tables(reads.exact, [block.n_units for block in self.blocks])
-        answers += [block.read(queries, own) for block, own in zip(self.blocks, parts, strict=True)]
+        read = self.retrieve.read
+        if isinstance(read, Sifting):
+            answers += sifted.read(self.blocks, parts, queries, read.amount)
+        else:
+            answers += [block.read(queries, own) for block, own in zip(self.blocks, parts, strict=True)]
         if reads.estimate is not None:
             answers.append(self.retrieve.guess(self.env, tables, reads.estimate, queries))
         return _merged(answers), self if memo is self.memo else replace(self, memo=memo)

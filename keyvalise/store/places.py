@@ -39,12 +39,19 @@ class Places:
         """int32 [N]: the ordinal of every entry."""
         if all(start is None for start in self.starts):
             return self.listed
-        slot, used = flat.slots(self.counts, self.listed.device), 0
-        parts = []
-        for start, (a, b) in _edges(self.starts, self.counts, self.shape):
-            parts.append(self.listed[used : used + b - a] if start is None else slot[a:b] + start)
-            used += b - a if start is None else 0
-        return torch.cat(parts)
+        n_heads, edges, used = self.shape[1], flat.bounds_of(self.counts), 0
+        found = torch.arange(edges[-1], dtype=torch.int32, device=self.listed.device)
+        for row, start in enumerate(self.starts):
+            mine = edges[row * n_heads : (row + 1) * n_heads + 1]
+            if start is None:
+                n = mine[-1] - mine[0]
+                found[mine[0] : mine[-1]] = self.listed[used : used + n]
+                used += n
+                continue
+            # In place: a reader asks for them at every step, and they shall take no more room than they have.
+            for a, b in pairwise(mine):
+                found[a:b] += start - a
+        return found
 
     def between(self, begin: int, end: int) -> Tensor:
         """int32 [end − begin]: the ordinals of the entries begin … end − 1, at no cost for the others."""

@@ -181,6 +181,17 @@ class Adapting(Protocol):
         ...
 
 
+@runtime_checkable
+class Sifting(Protocol):
+    """A reading that looks at the keys of chosen units and reads the best entries.
+
+    within   entries of the units that are looked at, or a share of those in units; `amount` of them are read
+    """
+
+    @property
+    def within(self) -> Amount: ...
+
+
 class Residual(Part, Protocol):
     """What becomes of units that are not read. `amount` of entries are answered for by their summaries."""
 

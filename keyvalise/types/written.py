@@ -34,7 +34,7 @@ class Codewords:
     """Rows of names as they are written: x̂ = length·(c_1 ‖ … ‖ c_m), or length·(c_1 + … + c_m), then turned.
 
     codes    uint8 [N, m]: a byte names one of 256 codewords
-    books    float32 [H, m, 256, dim/m], or [H, m, 256, dim] where codewords are added up: every kv head's own
+    books    float16 [H, m, 256, dim/m], or [H, m, 256, dim] where codewords are added up: every kv head's own
     lengths  float16 [N, 1];  None: 1
     turn     how far every row is turned, positions int32 [N], by which angles;  None: not at all
     """

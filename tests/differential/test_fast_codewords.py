@@ -27,7 +27,7 @@ def turning(dim: int, *, is_interleaved: bool = False, scaling: float = 1.0) -> 
 
 
 def drawn(n: int, n_heads: int, dim: int, m: int, *, is_sum: bool, has_length: bool) -> Codewords:
-    books = torch.randn(n_heads, m, 256, dim if is_sum else dim // m)
+    books = torch.randn(n_heads, m, 256, dim if is_sum else dim // m).half()
     lengths = 3 * torch.rand(n, 1).half() if has_length else None
     return Codewords(torch.randint(0, 256, (n, m), dtype=torch.uint8), books, dim, lengths)
 
@@ -95,7 +95,7 @@ def test_entries_that_are_picked_keep_their_length_and_position() -> None:
 @pytest.mark.parametrize("is_interleaved", [False, True])
 def test_keys_turn_as_the_model_turns_them(position: int, is_interleaved: bool) -> None:
     turn = turning(64, is_interleaved=is_interleaved, scaling=1.1)
-    keys = Codewords(torch.zeros(1, 1, dtype=torch.uint8), torch.randn(1, 1, 256, 64), 64)
+    keys = Codewords(torch.zeros(1, 1, dtype=torch.uint8), torch.randn(1, 1, 256, 64).half(), 64)
     keys = replace(keys, turn=(torch.tensor([position], dtype=torch.int32), turn))
     want = read(keys, torch.zeros(1, dtype=torch.long))[0]
     # The logit of one entry alone is its lse.
@@ -132,10 +132,10 @@ def test_what_lies_otherwise_is_left_to_others() -> None:
         replace(side, codes=side.codes.flip(0)[::2]),
         replace(side, codes=side.codes[:, :4]),
         replace(side, codes=side.codes.to("meta")),
-        replace(side, books=side.books.half()),
+        replace(side, books=side.books.float()),
         replace(side, books=side.books[:, :, :16].contiguous()),
-        replace(side, books=torch.randn(2, 8, 256, 3), dim=24),
-        replace(side, books=torch.randn(2, 8, 256, 8)),
+        replace(side, books=torch.randn(2, 8, 256, 3).half(), dim=24),
+        replace(side, books=torch.randn(2, 8, 256, 8).half()),
         replace(side, lengths=side.lengths[:39]),
         replace(side, lengths=side.lengths.float()),
         replace(side, turn=(positions.long(), turn)),

@@ -86,7 +86,7 @@ def test_importing_does_not_load_the_compiler() -> None:
 def test_warm_reports_every_form() -> None:
     seen: list[str] = []
     decode.warm(progress=lambda kind, seconds: seen.append(kind) if seconds >= 0 else None)
-    assert seen == ["float32", "bfloat16", "float16", "integers"]
+    assert seen == ["float32", "bfloat16", "float16", "integers", "codewords"]
 
 
 def test_a_cache_that_cannot_be_written_warns_and_works(monkeypatch: pytest.MonkeyPatch) -> None:

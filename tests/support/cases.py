@@ -84,6 +84,8 @@ VARIANTS = {
     "> read(9, sinks=1, recent=3, block=8) > estimate(30%) @ 40%",
     "kivi_pages": "kivi(8, group=8, residual=8); "
     "pages(3) > ball > peak > read(9, sinks=1, recent=0, block=8) on 1..",
+    "sifted": "clusters(3, segment=13, by=distance) > spread "
+    "> sift(5, within=15, sinks=1, recent=3, block=8)",
     "clusters_on_disk": "int8(residual=4, group=8); "
     "clusters(3) > read(9, sinks=1, recent=3, block=8) > disk(cache=0)",
     "on_layers": "at prompt: knorm > drop(recent=3) @ 30% on 1..; int8(residual=4, group=8) on ..2",

@@ -44,7 +44,7 @@ def full_disk() -> Any:
 ROWS: dict[type[Exception], list[tuple[Callable[[], Any], str]]] = {
     RecipeError: [
         (recipe("box > read(9)"), "the reader 'box, read' has no unit; it needs one of clusters, heads"),
-        (recipe("pages > box"), "the reader 'pages, box' has no read; it needs one of cutoff, read"),
+        (recipe("pages > box"), "the reader 'pages, box' has no read; it needs one of cutoff, read, sift"),
         (recipe("every 9: pages > read(9)"), "a reader has no schedule; it stands behind a semicolon"),
         (recipe("pages > read(9) on 8.."), "'on 8..' names no layer; the model has layers 0 to 2"),
         (

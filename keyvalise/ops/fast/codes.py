@@ -90,8 +90,8 @@ def _flaw_of_integers(side: Integers) -> str | None:
 
 def _flaw_of_names(side: Codewords) -> str | None:
     n, (_, pieces, n_words, size) = len(side.codes), side.books.shape
-    if n_words != WORDS or side.codes.shape[1] != pieces or side.books.dtype is not torch.float32:
-        return f"books must be float32 [H, {side.codes.shape[1]}, {WORDS}, …], got {tuple(side.books.shape)}"
+    if n_words != WORDS or side.codes.shape[1] != pieces or side.books.dtype is not torch.float16:
+        return f"books must be float16 [H, {side.codes.shape[1]}, {WORDS}, …], got {tuple(side.books.shape)}"
     if size not in (side.dim, side.dim / pieces) or side.dim % LANES or (size % LANES and size not in SHORT):
         return f"codewords of {size} numbers do not make {side.dim} in {LANES} lanes"
     if side.lengths is not None and (side.lengths.dtype is not torch.float16 or side.lengths.numel() != n):

@@ -26,7 +26,7 @@ SPELLING = tuple(f"{x}_{what}" for x in "kv" for what in ("scales", "rows", "bit
 per number, groups of channels, entries that share a row. Then an item is a byte."""
 
 WORDING = tuple(f"{x}_{what}" for x in "kv" for what in ("books", "lengths", "pieces", "size"))
-"""Of names: where books and float16 lengths lie (0 = no lengths), names of an entry, numbers of a codeword.
+"""Of names: where float16 books and lengths lie (0 = no lengths), names of an entry, numbers of a codeword.
 Then an item is a byte."""
 
 TURNING = ("positions", "frequencies", "n_angles", "is_interleaved")

@@ -196,20 +196,21 @@ def levels(is_shared: bool) -> Any:
 def pieces(width: int, n_words: int) -> Any:
     """An intrinsic that takes (names, m, book, to, size), size a multiple of `width` lanes.
 
-    Formula   to[j·size + d] = book[j][names[j]][d] for j < m, d < size, of books of n_words codewords
+    Formula   to[j·size + d] = book[j][names[j]][d] for j < m, d < size; a book has n_words codewords of
+              float16
     """
-    shape = ir.VectorType(_F32, width)
+    stored, wide = (ir.VectorType(kind, width) for kind in (ir.HalfType(), _F32))
 
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         names, m, book, to, size = args
         zero, one, stride = (ir.Constant(_I64, x) for x in (0, 1, width))
-        n_bytes = b.mul(size, ir.Constant(_I64, 4))
+        of_word, of_piece = (b.mul(size, ir.Constant(_I64, x)) for x in (2, 4))
         with cgutils.for_range_slice(b, zero, m, one, _I64) as (j, _):
             name = b.zext(b.load(b.inttoptr(b.add(names, j), ir.IntType(8).as_pointer())), _I64)
-            word = _at(b, book, b.add(b.mul(j, ir.Constant(_I64, n_words)), name), n_bytes)
-            place = _at(b, to, j, n_bytes)
+            word = _at(b, book, b.add(b.mul(j, ir.Constant(_I64, n_words)), name), of_word)
+            place = _at(b, to, j, of_piece)
             with cgutils.for_range_slice(b, zero, size, stride, _I64) as (d, _):
-                _store(b, _load(b, _at(b, word, d, 4), shape, 4), _at(b, place, d, 4))
+                _store(b, b.fpext(_load(b, _at(b, word, d, 2), stored, 2), wide), _at(b, place, d, 4))
         return context.get_dummy_value()
 
     @intrinsic
@@ -217,6 +218,24 @@ def pieces(width: int, n_words: int) -> Any:
         return types.void(*[types.int64] * 5), emit
 
     return run
+
+
+@intrinsic
+def grow(ctx, word, n, to):  # type: ignore[no-untyped-def]
+    """to[d] += word[d] for d < n: addresses of float16 and of float32."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        word, n, to = args
+
+        def step(d: ir.Value) -> None:
+            place = _at(b, to, d, 4)
+            more = _widen(b, _at(b, word, d, 2), types.int16)
+            _store(b, b.fadd(_load(b, place, _EIGHT, 4), more), place)
+
+        _sweep(b, n, step)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), emit
 
 
 @intrinsic

@@ -34,26 +34,25 @@ def _side_by_side_(names, m, book, size, to):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _added_(names, m, book, dim, row):  # type: ignore[no-untyped-def]
-    """The sum of the codewords that m bytes name."""
+def _added_(names, m, book, dim, to):  # type: ignore[no-untyped-def]
+    """Add the codewords that m bytes name."""
     named = carray(bits.point(_U8, names), (m,))
     for j in range(m):
-        word = carray(bits.point(_F32, book + 4 * dim * (WORDS * j + np.int64(named[j]))), (dim,))
-        softmax.add_(row, softmax.ONE, word, dim)
+        simd.grow(book + 2 * dim * (WORDS * j + np.int64(named[j])), dim, to)
 
 
 @njit
 def _spell_(codes, side, head, dim, own, room):  # type: ignore[no-untyped-def]
     """room[t] = entry own[t] of all; `codes` is the address of entry 0."""
     books, lengths, m, size = side
-    book = books + 4 * head * m * WORDS * size
+    book = books + 2 * head * m * WORDS * size
     for t in range(own.size):
-        names = codes + own[t] * m
+        names, to = codes + own[t] * m, room.ctypes.data + t * room.strides[0]
         if size == dim and m > 1:
             softmax.fill_(room[t], softmax.ZERO, dim)
-            _added_(names, m, book, dim, room[t])
+            _added_(names, m, book, dim, to)
         else:
-            _side_by_side_(names, m, book, size, room.ctypes.data + t * room.strides[0])
+            _side_by_side_(names, m, book, size, to)
         if lengths != 0:
             softmax.fade_(room[t], bits.half(lengths + 2 * own[t]), dim)
 
