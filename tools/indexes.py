@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,15 @@ OF_GRAPHS = """
 `graph(d)` links keys that the same training queries want, with at most d links; `keys alone` is the same
 without queries; HNSW is that of usearch and faiss as they come. Queries are held out and do not look like
 keys. Widths of the search from {low} to {high}; between them, numbers are interpolated. *Compared* is the
-share of all keys that a search had to look at, *found* of the {k} best keys. Build times are of one thread.
+share of all keys that a search had to look at, *found* of the {k} best keys; of the reference model the mean
+of its heads. Build times are of one thread.
 
-| data | index | seconds to build | found at 5 % compared | found at 10 % | compared for 90 % found |
-|---|---|---|---|---|---|
+| data | index | seconds to build | found by the narrowest search | found at {at} | compared for 95 % found | for 99 % |
+|---|---|---|---|---|---|---|
 """
+AT = 0.3
+"""Share of the keys compared, where all indexes can be held against each other."""
+
 OF_LIMITS = """
 ## How many units a summary can tell apart
 
@@ -57,25 +61,37 @@ def _read(path: Path) -> Lines:
 
 def _graphs(lines: Lines) -> str:
     widths = [line["ef"] for line in lines]
-    table = OF_GRAPHS.format(low=min(widths), high=max(widths), k=lines[0]["k"])
-    for (data, index), group in groupby(lines, lambda line: (line["data"], line["index"])):
-        own = sorted(group, key=lambda line: line["share"])
-        curve = [(line["share"], line["recall"]) for line in own]
-        cells = [data, f"`{index}`", f"{own[0]['build_seconds']:.1f}"]
-        cells += [_at(curve, share, "found") for share in (0.05, 0.1)]
-        cells.append(_at([(found, share) for share, found in curve], 0.9, "compared"))
+    told = {"low": min(widths), "high": max(widths), "k": lines[0]["k"], "at": f"{100 * AT:g} % compared"}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        groups.setdefault((line["data"].partition(" head")[0], line["index"]), []).append(line)
+    table = OF_GRAPHS.format(**told)
+    for (data, index), own in groups.items():
+        curve = sorted(_mean([line for line in own if line["ef"] == width]) for width in set(widths))
+        built = sum(line["build_seconds"] for line in own) / len(own)
+        cells = [data, f"`{index}`", f"{built:.1f}", f"{_percent(curve[0][1])} at {_percent(curve[0][0])}"]
+        cells.append(_at(curve, AT))
+        cells += [_at([(found, share) for share, found in curve], least) for least in (0.95, 0.99)]
         table += f"| {' | '.join(cells)} |\n"
     return table
 
 
-def _at(curve: Sequence[tuple[float, float]], x: float, what: str) -> str:
-    """y at x, between the points of a curve; what it is beyond where nothing was measured."""
+def _mean(lines: Lines) -> tuple[float, float]:
+    """Compared and found, over all lists of one kind."""
+    share, recall = (sum(line[name] for line in lines) / len(lines) for name in ("share", "recall"))
+    return share, recall
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _at(curve: Sequence[tuple[float, float]], x: float) -> str:
+    """y at x, between the points of a curve; beyond them what is known."""
     for (a, low), (b, high) in pairwise(curve):
         if a <= x <= b:
-            return f"{100 * (low + (high - low) * (x - a) / max(b - a, 1e-12)):.1f} %"
-    if x < curve[0][0]:
-        return f"{100 * curve[0][1]:.1f} % at {100 * curve[0][0]:.1f} %" if what == "found" else "less"
-    return f"{100 * curve[-1][1]:.1f} % at {100 * curve[-1][0]:.1f} %" if what == "found" else "more"
+            return _percent(low + (high - low) * (x - a) / max(b - a, 1e-12))
+    return f"≤ {_percent(curve[0][1])}" if x < curve[0][0] else f"≥ {_percent(curve[-1][1])}"
 
 
 def _limits(lines: Lines) -> str:
