@@ -24,7 +24,7 @@ keys. Widths of the search from {low} to {high}; between them, numbers are inter
 share of all keys that a search had to look at, *found* of the {k} best keys; of the reference model the mean
 of its heads. Build times are of one thread.
 
-| data | index | seconds to build | found by the narrowest search | found at {at} | compared for 95 % found | for 99 % |
+| data | index | seconds to build | narrowest search finds | found at {at} | compared for 95 % | for 99 % |
 |---|---|---|---|---|---|---|
 """
 AT = 0.3
