@@ -22,8 +22,8 @@ BLOCK_BYTES = 64 * 2**20
 """Most transient bytes of scores that the plain path holds at once."""
 
 WIDENED = 64
-"""Queries per kv head from which on bfloat16 entries are widened once: .5 to .8 of the time of torch's own
-attention, measured with AVX-512; below, widening costs more than it saves.
+"""Queries per kv head from which on bfloat16 entries are widened once, as `bench/shared.py` has many rows ask
+one beginning; for fewer, widening costs more than torch's own attention in 16 bits.
 """
 
 _flash_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default

@@ -139,11 +139,6 @@ def amounts(amount: Amount, sizes: Tensor) -> Tensor:
     return torch.full(sizes.shape[:2], amount, dtype=torch.long, device=sizes.device)
 
 
-def entries_of(amount: Amount, n: int) -> int:
-    """`amounts` of one choice among n entries, at least one."""
-    return max(1, int(n * amount.percent / 100 + 1e-9) if isinstance(amount, Share) else amount)
-
-
 def listed(chosen: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Chosen units [B, A, m], −1 where there is none, list by list: whose list of B·max(A, H) it is, whose
     (row, kv head) it belongs to, and the unit, int64 [M] each.

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from keyvalise.ops import mass
 from keyvalise.types.data import Entries, Env, Piece, Scores
 from keyvalise.types.part import Observer
+
+STEPS = 2**18
+"""Of a length's mantissa: coarse enough to swallow what float32 rounds off, fine enough to rank by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,9 @@ class NormScore:
     Needs      keys
     Phase      prompt and decode                            Scope  layer; invariant to rotation and to the
                queries
-    Differs    the reference leaves the first two layers whole; write `on 2..` for that
+    Differs    the reference leaves the first two layers whole; write `on 2..` for that. Lengths count to 2⁻¹⁸
+               of themselves: equal tokens have keys of equal length in the lowest layer, and which of them
+               stays (the latest) shall not hang on how a processor rounds
     Paper      Devoto et al. 2024, arXiv 2406.11430         Confidence  official code
     """
 
@@ -38,4 +44,5 @@ class NormScore:
         return ()
 
     def score(self, env: Env, entries: Entries, stats: Mapping[str, Tensor], piece: Piece) -> Scores:
-        return Scores(-mass.clean_keys(entries).norm(dim=-1))
+        mantissa, exponent = torch.frexp(mass.clean_keys(entries).norm(dim=-1))
+        return Scores(-torch.ldexp((mantissa * STEPS).round() / STEPS, exponent))

@@ -52,12 +52,12 @@ def picked(
         places, counts = block.listed(own)
         found.append(_Found(block, places, (0, *itertools.accumulate(counts))))
     n_lists, n_homes = len(found[0].edges) - 1, len(blocks[0].held.counts)
+    held = torch.tensor([block.held.counts for block in blocks]).T[None]
+    most = units.amounts(amount, held).clamp(min=1)[0].tolist()
     asked = queries.q.float().flatten(0, 1)[:, 0].unflatten(0, (n_lists, -1))
     kept: list[list[Tensor]] = [[] for _ in blocks]
     for number in range(n_lists):
-        home = number * n_homes // n_lists
-        held = sum(block.held.counts[home] for block in blocks)
-        best = _best(found, number, asked[number], queries, units.entries_of(amount, held))
+        best = _best(found, number, asked[number], queries, most[number * n_homes // n_lists])
         for mine, one, is_best in zip(kept, found, best, strict=True):
             mine.append(one.of(number)[is_best])
     return [(torch.cat(mine), tuple(map(len, mine))) for mine in kept]

@@ -73,17 +73,8 @@ def check(case: Case, said: dict[str, tuple[list[int], KVCache]], **options: Any
     got, cache = generate(case, **options)
     assert got == want
     ahead = straight.seen - cache.seen
-    if ahead == 0 and is_tied(case):
-        assert drive.counts(drive.held(cache)) == drive.counts(drive.held(straight))
-    elif ahead == 0:
+    if ahead == 0:
         assert drive.held(cache) == drive.held(straight)
-
-
-def is_tied(case: Case) -> bool:
-    """Whether rounding decides what stays: keys of equal tokens are equally long in the lowest layer, and as
-    many queries at once as a draft has round them in another way.
-    """
-    return case.decodes and "knorm" in case.text
 
 
 def test_prompt_lookup(case: Case, said: dict[str, tuple[list[int], KVCache]]) -> None:

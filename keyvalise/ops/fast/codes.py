@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops.fast.legible import LANES
+from keyvalise.ops.fast.plan import WORDS
 from keyvalise.types.written import Codewords, Integers, Written
-
-WORDS = 256
-"""Codewords of a book, each named by a byte."""
 
 SHORT = (1, 2, 4)
 """Numbers of a codeword that are no multiple of LANES."""

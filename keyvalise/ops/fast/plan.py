@@ -25,6 +25,9 @@ SPELLING = tuple(f"{x}_{what}" for x in "kv" for what in ("scales", "rows", "bit
 """Of integers: where their steps and offsets lie, where each entry's row of them is said (0 = nowhere), bits
 per number, groups of channels, entries that share a row. Then an item is a byte."""
 
+WORDS = 256
+"""Codewords of a book, each named by a byte."""
+
 WORDING = tuple(f"{x}_{what}" for x in "kv" for what in ("books", "lengths", "pieces", "size"))
 """Of names: where float16 books and lengths lie (0 = no lengths), names of an entry, numbers of a codeword.
 Then an item is a byte."""

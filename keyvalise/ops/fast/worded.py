@@ -11,11 +11,9 @@ import numpy as np
 from numba import carray, njit
 
 from keyvalise.ops.fast import bits, picked, rotary, simd, softmax, tile
+from keyvalise.ops.fast.plan import WORDS
 
 _I32, _U8, _F32 = np.int32(0), np.uint8(0), np.float32(0.0)
-
-WORDS = 256
-"""Codewords of a book, each named by a byte."""
 
 _pieces_1, _pieces_2, _pieces_4, _pieces_8 = (simd.pieces(size, WORDS) for size in (1, 2, 4, 8))
 

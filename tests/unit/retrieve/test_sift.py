@@ -102,8 +102,6 @@ def test_amounts() -> None:
     sizes = torch.tensor([[[3, 4, 0], [50, 50, 100]]])
     assert sizes_of.amounts(7, sizes).tolist() == [[7, 7]]
     assert sizes_of.amounts(Share(10.0), sizes).tolist() == [[0, 20]]
-    assert [sizes_of.entries_of(Share(10.0), n) for n in (0, 9, 10, 200)] == [1, 1, 1, 20]
-    assert sizes_of.entries_of(7, 3) == 7
 
 
 @pytest.mark.parametrize("text", ["pages > sift(2%) > host", "pages > sift(2%); int4"])
