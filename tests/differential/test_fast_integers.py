@@ -74,6 +74,11 @@ def test_what_is_read_is_what_is_decoded(data: st.DataObject) -> None:
     offsets = torch.tensor(bounds, dtype=torch.int32)
     sides = code.integers(env, codes, group_of)
     assert sides is not None
+    # 64 and 128 channels in groups of 24 are three and six of 22, which no lanes hold.
+    is_odd = code == Int4Encode(channels=24) and not {*dims} <= {32, 96}
+    assert decode.reads(*sides) is not is_odd
+    if is_odd:
+        return
     got = decode.coded(q, *sides, offsets=offsets, logw=logw, scale=0.21, softcap=softcap)
     weights = torch.zeros(n) if logw is None else logw
     runs = [(keys[a:b], values[a:b], weights[a:b]) for a, b in itertools.pairwise(bounds)]

@@ -99,7 +99,7 @@ def test_a_cache_that_cannot_be_written_warns_and_works(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(kernel, "cfunc", stub)
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
-        assert kernel.compiled(None, None) == "compiled"
+        assert kernel.compiled(lambda: None, "float32", None) == "compiled"
 
 
 def test_exponential() -> None:

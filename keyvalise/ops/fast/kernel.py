@@ -16,11 +16,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, types
 from numba.extending import overload
 
-from keyvalise.ops.fast import bits, picked, rotary, simd, softmax, spelled, tile, worded
+from keyvalise.ops.fast import bits, lanes, picked, rotary, simd, softmax, spelled, tile, worded
 from keyvalise.ops.fast import plan as layout
+from keyvalise.ops.fast.inlined import inlined
 
 LIKE = {
     "float32": np.float32,
@@ -33,7 +34,7 @@ LIKE = {
 _I32, _F32 = np.int32(0), np.float32(0.0)
 
 
-@njit
+@inlined
 def _head(plan, i):  # type: ignore[no-untyped-def]
     """Entries of head i, where its keys, values and log-weights begin, and what picks them (0 = nothing)."""
     row, h = i // plan.n_heads, i % plan.n_heads
@@ -53,7 +54,7 @@ def _head(plan, i):  # type: ignore[no-untyped-def]
     return n, k, v, plan.logw + 4 * (row * plan.logw_row + h * plan.logw_head), np.int64(0)
 
 
-@njit
+@inlined
 def _limits(plan, i, n, limits):  # type: ignore[no-untyped-def]
     """How many entries each query of head i sees; returns the most."""
     row, h = i // plan.n_heads, i % plan.n_heads
@@ -69,13 +70,13 @@ def _limits(plan, i, n, limits):  # type: ignore[no-untyped-def]
     return most
 
 
-@njit
+@inlined
 def _n_blocks(plan, n):  # type: ignore[no-untyped-def]
     """Blocks of a head of n entries; an empty head has one, so that somebody writes its answer."""
     return max(np.int64(1), (n + plan.block - 1) // plan.block)
 
 
-@njit
+@inlined
 def _merge(plan, i, n_blocks, address):  # type: ignore[no-untyped-def]
     """Write out and lse of head i from its parts, which begin at `address`."""
     n_rows, dim = plan.group * plan.n_queries, plan.value_dim
@@ -122,7 +123,7 @@ def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-
     return found.get(like, of_numbers)
 
 
-@njit
+@inlined
 def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
     """Take blocks until none is left; `claimed`: address of the counters, blocks taken, then parts done."""
     n_rows, dim = plan.group * plan.n_queries, plan.value_dim
@@ -162,7 +163,7 @@ def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    modules = (bits, simd, softmax, tile, picked, spelled, worded, rotary, layout)
+    modules = (bits, lanes, simd, softmax, tile, picked, spelled, worded, rotary, layout)
     sources = [inspect.getsource(module) for module in modules]
     stamp = zlib.crc32("".join(sources).encode())
     told = record()
@@ -172,7 +173,7 @@ def build(kind: str) -> Any:
         _ = stamp
         _work(like, carray(plan, 1)[0], bits.number(plan) + size)
 
-    return compiled(work, types.void(types.CPointer(numba.from_dtype(told))))
+    return compiled(work, kind, types.void(types.CPointer(numba.from_dtype(told))))
 
 
 def record() -> Any:
@@ -181,8 +182,11 @@ def record() -> Any:
     return np.dtype(fields)
 
 
-def compiled(work: Any, signature: Any) -> Any:
-    """`work` as a C function, kept on disk where that is possible."""
+def compiled(work: Any, kind: str, signature: Any) -> Any:
+    """`work` as a C function, kept on disk where that is possible: each kind in a place of its own, or two
+    processes that compile two kinds at once could mix them up.
+    """
+    work.__qualname__ = kind
     try:
         return cfunc(signature, cache=True, error_model="numpy")(work)
     except (RuntimeError, OSError, EOFError) as flaw:

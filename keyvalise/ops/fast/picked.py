@@ -9,14 +9,15 @@ Knows not   rows, heads, where runs begin. Scratch is one tile of keys or values
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from keyvalise.ops.fast import bits, simd, softmax, tile
+from keyvalise.ops.fast.inlined import inlined
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
 
 
-@njit
+@inlined
 def places(plan, index, n):  # type: ignore[no-untyped-def]
     """int64 [n]: where the entries from address `index` on are stored; none lies outside."""
     found = np.empty(n, np.int64)
@@ -26,7 +27,7 @@ def places(plan, index, n):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit
+@inlined
 def log_weights(plan, own, room):  # type: ignore[no-untyped-def]
     """Those of the entries stored at own [n], in `room`; none where nobody has any."""
     found = room[: own.size if plan.logw else 0]
@@ -35,7 +36,7 @@ def log_weights(plan, own, room):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit
+@inlined
 def _gather_(own, base, step, size, to, ahead, ahead_step, ahead_size):  # type: ignore[no-untyped-def]
     """Copy the entries `own` of one side; meanwhile those of the other, at `ahead`, are brought near."""
     for t in range(own.size):
@@ -43,7 +44,7 @@ def _gather_(own, base, step, size, to, ahead, ahead_step, ahead_size):  # type:
         bits.copy(to + t * size, base + own[t] * step, size)
 
 
-@njit
+@inlined
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
     limits[r].

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from keyvalise.ops.fast import bits, simd
+from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast.legible import LANES
 
 _F32 = np.float32(0.0)
 _TURNS = 0.5 / math.pi
@@ -25,7 +27,7 @@ _C0, _C1, _C2 = np.float32(-0.5), np.float32(4.16666594e-2), np.float32(-1.38886
 _C3, _C4 = np.float32(2.47746005e-5), np.float32(-2.62979384e-7)
 
 
-@njit(fastmath={"contract"})
+@inlined(fastmath={"contract"})
 def _angles_(frequencies, position, scaling, cos, sin):  # type: ignore[no-untyped-def]
     """scaling times the cosines and sines of position·frequencies; reordering would undo the rounding."""
     for k in range(frequencies.size):
@@ -39,7 +41,7 @@ def _angles_(frequencies, position, scaling, cos, sin):  # type: ignore[no-untyp
         cos[k] = scaling * (_ONE - _TWO * s * s)
 
 
-@njit(fastmath={"contract"})
+@inlined(fastmath={"contract"})
 def _pairs_(row, cos, sin, half):  # type: ignore[no-untyped-def]
     """The pairs of neighbours."""
     for k in range(half):
@@ -48,7 +50,7 @@ def _pairs_(row, cos, sin, half):  # type: ignore[no-untyped-def]
         row[2 * k + 1] = b * cos[k] + a * sin[k]
 
 
-@njit
+@inlined
 def turn_(plan, position, room, row):  # type: ignore[no-untyped-def]
     """row ← scaling·R(position)·row; room [2, n_angles] is scratch. Channel k turns with k + n_angles, or
     channel 2k with 2k + 1.
@@ -59,7 +61,7 @@ def turn_(plan, position, room, row):  # type: ignore[no-untyped-def]
     if plan.is_interleaved:
         _pairs_(row, room[0], room[1], half)
     else:
-        low, whole = row.ctypes.data, half // simd.LANES * simd.LANES
+        low, whole = row.ctypes.data, half // LANES * LANES
         simd.turn(low, low + 4 * half, room[0].ctypes.data, room[1].ctypes.data, whole)
         for k in range(whole, half):
             a, b = row[k], row[k + half]

@@ -12,15 +12,16 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 
-from keyvalise.ops.fast import bits, kernel, simd, tile
+from keyvalise.ops.fast import bits, kernel, lanes, simd, tile
 from keyvalise.ops.fast import plan as layout
+from keyvalise.ops.fast.inlined import inlined
 
 _F32 = np.float32(0.0)
 
 
-@njit
+@inlined
 def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
     """Take blocks until none is left; `claimed`: address of the counter of blocks taken."""
     n_blocks = (plan.n_entries + plan.block - 1) // plan.block
@@ -46,7 +47,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
 def build(kind: str) -> Any:
     """The worker for vectors stored as `kind`, a C function of the address of a record."""
     like = kernel.LIKE[kind](0)
-    sources = [inspect.getsource(module) for module in (bits, simd, tile, layout)]
+    sources = [inspect.getsource(module) for module in (bits, lanes, simd, tile, layout)]
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
     stamp = zlib.crc32("".join(sources).encode())
     record = kernel.record()
@@ -56,4 +57,4 @@ def build(kind: str) -> Any:
         _work(like, carray(plan, 1)[0], bits.number(plan) + size)
 
     size = record.itemsize
-    return kernel.compiled(work, types.void(types.CPointer(numba.from_dtype(record))))
+    return kernel.compiled(work, kind, types.void(types.CPointer(numba.from_dtype(record))))

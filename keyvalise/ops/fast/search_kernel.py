@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "nnan"}, "error_model": "numpy"}
+_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "nnan"}, "error_model": "numpy", "forceinline": True}
 
 
 def _kernel(function: Callable[..., Any]) -> Any:

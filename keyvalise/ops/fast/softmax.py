@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from keyvalise.ops.fast import bits
+from keyvalise.ops.fast.inlined import inlined
 
 REORDER = {"contract", "reassoc", "nsz", "arcp"}
 """Sums may be reordered and fused; infinities and NaN stay real."""
@@ -33,7 +33,7 @@ _T9, _T11 = np.float32(0.0210849288851), np.float32(-0.0062204087153)
 _SMALL = np.float32(0.625)
 
 
-@njit(fastmath={"contract"})
+@inlined(fastmath={"contract"})
 def exp(x):  # type: ignore[no-untyped-def]
     """eˣ for x ≤ 0; 0 below −87. Reordering would undo the rounding trick, so it is not allowed here."""
     shifted = x * _PER_LN2 + _ROUND
@@ -44,7 +44,7 @@ def exp(x):  # type: ignore[no-untyped-def]
     return ZERO if x < _LOWEST else value
 
 
-@njit(fastmath={"contract"})
+@inlined(fastmath={"contract"})
 def tanh(y):  # type: ignore[no-untyped-def]
     """tanh y, with full relative accuracy near 0."""
     size = abs(y)
@@ -55,21 +55,21 @@ def tanh(y):  # type: ignore[no-untyped-def]
     return small if size < _SMALL else (large if y > ZERO else -large)
 
 
-@njit(fastmath=REORDER)
+@inlined(fastmath=REORDER)
 def cap_(x, n, softcap):  # type: ignore[no-untyped-def]
     """x ← softcap·tanh(x / softcap)."""
     for t in range(n):
         x[t] = softcap * tanh(x[t] / softcap)
 
 
-@njit(fastmath=REORDER)
+@inlined(fastmath=REORDER)
 def shift_(x, n, logw):  # type: ignore[no-untyped-def]
     """x ← x + logw; −inf wins even over NaN."""
     for t in range(n):
         x[t] = NOTHING if logw[t] == NOTHING else x[t] + logw[t]
 
 
-@njit
+@inlined
 def highest(x, n):  # type: ignore[no-untyped-def]
     """Largest of x, −inf if n = 0. A NaN may be missed here: the weights spread it."""
     top = NOTHING
@@ -78,7 +78,7 @@ def highest(x, n):  # type: ignore[no-untyped-def]
     return top
 
 
-@njit(fastmath=REORDER)
+@inlined(fastmath=REORDER)
 def weigh_(x, n, top):  # type: ignore[no-untyped-def]
     """x ← exp(x − top); returns the sum."""
     total = ZERO
@@ -89,7 +89,7 @@ def weigh_(x, n, top):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit
+@inlined
 def has_nothing(x, n):  # type: ignore[no-untyped-def]
     """Whether some x is −inf."""
     found = False
@@ -98,21 +98,21 @@ def has_nothing(x, n):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(fastmath=REORDER)
+@inlined(fastmath=REORDER)
 def add_(to, share, x, n):  # type: ignore[no-untyped-def]
     """to ← to + share·x over the first n numbers."""
     for d in range(n):
         to[d] += share * x[d]
 
 
-@njit(fastmath=REORDER)
+@inlined(fastmath=REORDER)
 def fade_(x, factor, n):  # type: ignore[no-untyped-def]
     """x ← factor·x over the first n numbers."""
     for d in range(n):
         x[d] *= factor
 
 
-@njit
+@inlined
 def fill_(x, value, n):  # type: ignore[no-untyped-def]
     """x ← value over the first n numbers."""
     for d in range(n):

@@ -8,15 +8,16 @@ Knows not   rows, heads, where runs begin. Scratch is one tile of keys or values
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from keyvalise.ops.fast import bits, picked, simd, softmax, tile
+from keyvalise.ops.fast.inlined import inlined
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
 _shared, _each = simd.levels(True), simd.levels(False)
 
 
-@njit
+@inlined
 def _steps_(scales, groups, row, steps):  # type: ignore[no-untyped-def]
     """steps[0], steps[1] = the steps and the offsets of a row of scales."""
     for g in range(groups):
@@ -24,7 +25,7 @@ def _steps_(scales, groups, row, steps):  # type: ignore[no-untyped-def]
         steps[0, g], steps[1, g] = bits.half(at), bits.half(at + 2)
 
 
-@njit
+@inlined
 def _stretches(side, dim):  # type: ignore[no-untyped-def]
     """int64 [n, 5]: neighbouring channels that lie in one plane of the codes and share a step, or each have
     their own: first byte, shift, first group, first channel, how many.
@@ -43,7 +44,7 @@ def _stretches(side, dim):  # type: ignore[no-untyped-def]
     return found[:n]
 
 
-@njit
+@inlined
 def _spell_(codes, side, stretches, dim, own, steps, room):  # type: ignore[no-untyped-def]
     """room[t] = entry own[t] of all; `codes` is the address of entry 0."""
     scales, rows, size, groups, run = side
@@ -68,7 +69,7 @@ def _spell_(codes, side, stretches, dim, own, steps, room):  # type: ignore[no-u
                 _shared(code + at, shift, mask, step + 4 * group, offset + 4 * group, m, to + 4 * c)
 
 
-@njit
+@inlined
 def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
     limits[r].

@@ -8,66 +8,82 @@ Knows not   rows, heads, where runs begin
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
-from keyvalise.ops.fast import bits, simd, softmax
+from keyvalise.ops.fast import bits, lanes, simd, softmax
+from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast.legible import LANES
 
 TILE = 128
 """Entries whose logits are held at once; a tile of keys stays in the second-level cache."""
 
 _F32 = np.float32(0.0)
-_SIZES = ((4, 2), (2, 4), (1, 8), (1, 1))  # rows × entries; eight sums keep the multipliers busy
-_dots_4x2, _dots_2x4, _dots_1x8, _dots_1x1 = (simd.dots(*size) for size in _SIZES)
-_blend_4x2, _blend_2x4, _blend_1x8, _blend_1x1 = (simd.blend(*size) for size in _SIZES)
+# As many sums at once as keep the multipliers busy and stay in registers.
+FOUR, TWO = (4, 8) if lanes.WIDE > LANES else (2, 4)
+"""Entries that go together for four rows, and for two; for one row there are eight."""
+
+_SIZES = ((4, FOUR), (2, TWO), (1, 8), (1, 1))
+_dots_4, _dots_2, _dots_1, _dot = (simd.dots(*size) for size in _SIZES)
+_blend_4, _blend_2, _blend_1, _blend = (simd.blend(*size) for size in _SIZES)
 
 
-@njit
-def _rows(left):  # type: ignore[no-untyped-def]
+@inlined
+def rows_at_once(left):  # type: ignore[no-untyped-def]
     """How many of the rows left go together."""
     return 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
-@njit
+@inlined
+def entries_at_once(rows):  # type: ignore[no-untyped-def]
+    """How many entries go together for so many rows."""
+    return FOUR if rows == 4 else (TWO if rows == 2 else 8)
+
+
+@inlined
 def _ask(plan, address, stride, dim, begin, end):  # type: ignore[no-untyped-def]
     """Have entries begin … end − 1 of a later tile brought near."""
     for t in range(begin, end):
         simd.fetch(address + t * plan.itemsize * stride, plan.itemsize * dim)
 
 
-@njit
+@inlined
 def logits_(like, plan, q, k, k_step, n, x, ahead):  # type: ignore[no-untyped-def]
     """x[r, t] = scale · q[r]·k[t] for n entries; meanwhile values at `ahead`, if any, are brought near."""
     dim, scale, q_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, x.strides[0]
     r = 0
     while r < x.shape[0]:
-        rows = _rows(x.shape[0] - r)
-        step, query, to = 8 // rows, q + r * q_step, x.ctypes.data + r * x_step
+        rows = rows_at_once(x.shape[0] - r)
+        step, query, to = entries_at_once(rows), q + r * q_step, x.ctypes.data + r * x_step
         whole = n // step * step
         for t in range(0, whole, step):
             key, at = k + t * k_step, to + 4 * t
             if r == 0 and ahead != 0:
                 _ask(plan, ahead, plan.v_entry, plan.value_dim, t, t + step)
             if rows == 4:
-                _dots_4x2(like, query, q_step, key, k_step, dim, scale, at, x_step)
+                _dots_4(like, query, q_step, key, k_step, dim, scale, at, x_step)
             elif rows == 2:
-                _dots_2x4(like, query, q_step, key, k_step, dim, scale, at, x_step)
+                _dots_2(like, query, q_step, key, k_step, dim, scale, at, x_step)
             else:
-                _dots_1x8(like, query, q_step, key, k_step, dim, scale, at, x_step)
+                _dots_1(like, query, q_step, key, k_step, dim, scale, at, x_step)
         for i in range(rows):
             for t in range(whole, n):
                 at = to + i * x_step + 4 * t
-                _dots_1x1(like, query + i * q_step, q_step, k + t * k_step, k_step, dim, scale, at, x_step)
+                _dot(like, query + i * q_step, q_step, k + t * k_step, k_step, dim, scale, at, x_step)
         r += rows
 
 
-@njit
+@inlined
 def values_(like, plan, v, v_step, seen, is_sparse, x, part, ahead):  # type: ignore[no-untyped-def]
     """part[r] += Σ_t x[r, t]·v[t] over seen[r] entries; if sparse, weight 0 means not read. Keys follow."""
     dim, x_step, part_step = plan.value_dim, x.strides[0], part.strides[0]
     r = 0
     while r < x.shape[0]:
-        rows = _rows(x.shape[0] - r)
-        step, weights, to = 8 // rows, x.ctypes.data + r * x_step, part.ctypes.data + r * part_step
+        rows = rows_at_once(x.shape[0] - r)
+        step, weights, to = (
+            entries_at_once(rows),
+            x.ctypes.data + r * x_step,
+            part.ctypes.data + r * part_step,
+        )
         common = np.int64(0) if is_sparse else seen[r]
         for i in range(1, rows):
             common = min(common, seen[r + i])
@@ -77,20 +93,20 @@ def values_(like, plan, v, v_step, seen, is_sparse, x, part, ahead):  # type: ig
             if r == 0 and ahead != 0:
                 _ask(plan, ahead, plan.k_entry, plan.key_dim, t, t + step)
             if rows == 4:
-                _blend_4x2(like, at, x_step, value, v_step, dim, to, part_step)
+                _blend_4(like, at, x_step, value, v_step, dim, to, part_step)
             elif rows == 2:
-                _blend_2x4(like, at, x_step, value, v_step, dim, to, part_step)
+                _blend_2(like, at, x_step, value, v_step, dim, to, part_step)
             else:
-                _blend_1x8(like, at, x_step, value, v_step, dim, to, part_step)
+                _blend_1(like, at, x_step, value, v_step, dim, to, part_step)
         for i in range(rows):
             for t in range(whole, seen[r + i]):
                 if x[r + i, t] != softmax.ZERO:
                     at = weights + i * x_step + 4 * t
-                    _blend_1x1(like, at, x_step, v + t * v_step, v_step, dim, to + i * part_step, part_step)
+                    _blend(like, at, x_step, v + t * v_step, v_step, dim, to + i * part_step, part_step)
         r += rows
 
 
-@njit
+@inlined
 def weights_(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
     """Row r of logits becomes weights relative to the highest logit so far; older sums are rescaled to it."""
     row, dim = x[r], plan.value_dim
@@ -108,7 +124,7 @@ def weights_(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
     part[r, dim + 1] += softmax.weigh_(row, n, softmax.ZERO if top == softmax.NOTHING else top)
 
 
-@njit
+@inlined
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, –, begin, end); row r sees those before limits[r]."""
     q, k, v, w, _, begin, end = run

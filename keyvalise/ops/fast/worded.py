@@ -8,9 +8,10 @@ Knows not   how books were made. Scratch is one tile of keys or values, whatever
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from keyvalise.ops.fast import bits, picked, rotary, simd, softmax, tile
+from keyvalise.ops.fast.inlined import inlined
 from keyvalise.ops.fast.plan import WORDS
 
 _I32, _U8, _F32 = np.int32(0), np.uint8(0), np.float32(0.0)
@@ -18,7 +19,7 @@ _I32, _U8, _F32 = np.int32(0), np.uint8(0), np.float32(0.0)
 _pieces_1, _pieces_2, _pieces_4, _pieces_8 = (simd.pieces(size, WORDS) for size in (1, 2, 4, 8))
 
 
-@njit
+@inlined
 def _side_by_side_(names, m, book, size, to):  # type: ignore[no-untyped-def]
     """The codewords that m bytes name, one behind the other."""
     if size == 1:
@@ -31,7 +32,7 @@ def _side_by_side_(names, m, book, size, to):  # type: ignore[no-untyped-def]
         _pieces_8(names, m, book, to, size)
 
 
-@njit
+@inlined
 def _added_(names, m, book, dim, to):  # type: ignore[no-untyped-def]
     """Add the codewords that m bytes name."""
     named = carray(bits.point(_U8, names), (m,))
@@ -39,7 +40,7 @@ def _added_(names, m, book, dim, to):  # type: ignore[no-untyped-def]
         simd.grow(book + 2 * dim * (WORDS * j + np.int64(named[j])), dim, to)
 
 
-@njit
+@inlined
 def _spell_(codes, side, head, dim, own, room):  # type: ignore[no-untyped-def]
     """room[t] = entry own[t] of all; `codes` is the address of entry 0."""
     books, lengths, m, size = side
@@ -55,7 +56,7 @@ def _spell_(codes, side, head, dim, own, room):  # type: ignore[no-untyped-def]
             softmax.fade_(room[t], bits.half(lengths + 2 * own[t]), dim)
 
 
-@njit
+@inlined
 def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
     limits[r].
