@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +102,33 @@ def test_a_cache_that_cannot_be_written_warns_and_works(monkeypatch: pytest.Monk
     monkeypatch.setattr(kernel, "cfunc", stub)
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
         assert kernel.compiled(lambda: None, "float32", None) == "compiled"
+
+
+ANSWER = """
+import torch
+from keyvalise.ops.fast import decode
+torch.manual_seed(0)
+torch.set_num_threads(1)
+q, (k, v) = 2 * torch.randn(64, 8, 1, 16), torch.randn(2, 64, 4, 73, 16)
+logw = torch.zeros(64, 4, 73)
+logw[1::2, :, :20] = -torch.inf
+out, lse = decode.dense(q, k, v, logw=logw, scale=0.25)
+print(out.view(torch.int32).tolist(), lse.view(torch.int32).tolist())
+"""
+
+
+@pytest.mark.slow
+def test_who_compiles_and_who_loads_answer_in_the_same_bits(tmp_path: Path) -> None:
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    found = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", ANSWER], env=env, check=True, capture_output=True, text=True
+        )
+        found.append(done.stdout)
+        kept = [path.name for path in tmp_path.rglob("kernel.*.nbi")]
+        assert len(kept) == 1 and kept[0].startswith("kernel.float32-"), kept
+    assert found[0] == found[1] and len(found[0]) > 1000
 
 
 def test_exponential() -> None:
