@@ -182,7 +182,7 @@ def _answer(
     n_threads, block, n_blocks = _share(runs, group * n_queries * (dim + value_dim))
     out = torch.empty_like(q) if dim == value_dim else q.new_empty(n_rows, n_query, n_queries, value_dim)
     lse = q.new_empty(n_rows, n_query, n_queries)
-    parts = None if n_blocks == 0 else q.new_empty(n_blocks * group * n_queries * (value_dim + 2))
+    parts = None if n_blocks == 0 else q.new_empty(n_blocks * group * n_queries * _lines(value_dim + 2))
     seen: Tensor | None = None
     seen_strides: tuple[int, ...] = (0, 0)
     if visible is not None:
@@ -224,6 +224,11 @@ def _share(runs: _Runs, per_entry: int) -> tuple[int, int, int]:
     if runs.offsets is not None:
         return n_threads, block, n_lists + total // block
     return n_threads, block, n_lists * ((n_entries + block - 1) // block)
+
+
+def _lines(n: int) -> int:
+    """n numbers in whole lines."""
+    return -(-n // plan.LINE) * plan.LINE
 
 
 def _index(index: Tensor | None, n_stored: int) -> tuple[Tensor | None, int]:

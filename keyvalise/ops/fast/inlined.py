@@ -12,3 +12,7 @@ import functools
 from numba import njit
 
 inlined = functools.partial(njit, forceinline=True)
+"""Compiled alone and then taken over: for what is called in several places, or has sums of its own."""
+
+merged = functools.partial(njit, inline="always")
+"""Taken over before anything is compiled, which is quicker: for what is called once."""

@@ -19,9 +19,23 @@ import numpy as np
 from numba import carray, cfunc, types
 from numba.extending import overload
 
-from keyvalise.ops.fast import bits, lanes, picked, rotary, simd, softmax, spelled, tile, worded
+from keyvalise.ops.fast import (
+    bits,
+    lanes,
+    packed,
+    picked,
+    rotary,
+    scratch,
+    simd,
+    softmax,
+    spelled,
+    spelling,
+    stored,
+    tile,
+    worded,
+)
 from keyvalise.ops.fast import plan as layout
-from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast.inlined import inlined, merged
 
 LIKE = {
     "float32": np.float32,
@@ -31,7 +45,7 @@ LIKE = {
     "codewords": np.int8,
 }
 
-_I32, _F32 = np.int32(0), np.float32(0.0)
+_I32, _F32, _IS_WIDE = np.int32(0), np.float32(0.0), lanes.WIDE >= 16
 
 
 @inlined
@@ -77,10 +91,10 @@ def _n_blocks(plan, n):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _merge(plan, i, n_blocks, address):  # type: ignore[no-untyped-def]
-    """Write out and lse of head i from its parts, which begin at `address`."""
+def _merge(plan, i, n_blocks, address, pitch):  # type: ignore[no-untyped-def]
+    """Write out and lse of head i from its parts, which begin at `address`, `pitch` numbers a row."""
     n_rows, dim = plan.group * plan.n_queries, plan.value_dim
-    parts = carray(bits.point(_F32, address), (n_blocks, n_rows, dim + 2))
+    parts = carray(bits.point(_F32, address), (n_blocks, n_rows, pitch))
     out = carray(bits.point(_F32, plan.out), (i + 1, n_rows, dim))
     lse = carray(bits.point(_F32, plan.lse), (i + 1, n_rows))
     for r in range(n_rows):
@@ -105,10 +119,15 @@ def _read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-de
     raise NotImplementedError("compiled code alone comes here")
 
 
-@overload(_read)
+@overload(_read, inline="always")
 def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     def of_integers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
-        spelled.read(plan, run, limits, x, seen, part)
+        if _IS_WIDE and packed.fits(plan, 16):
+            packed.sixteens(plan, run, limits, x, seen, part)
+        elif packed.fits(plan, 8):
+            packed.eights(plan, run, limits, x, seen, part)
+        else:
+            spelled.read(plan, run, limits, x, seen, part)
 
     def of_numbers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
         if plan.index:
@@ -123,11 +142,12 @@ def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-
     return found.get(like, of_numbers)
 
 
-@inlined
+@merged
 def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
     """Take blocks until none is left; `claimed`: address of the counters, blocks taken, then parts done."""
     n_rows, dim = plan.group * plan.n_queries, plan.value_dim
-    x, own = np.empty((n_rows, tile.TILE), np.float32), np.empty((n_rows, dim + 2), np.float32)
+    x, own = scratch.rows(n_rows, tile.TILE), scratch.rows(n_rows, dim + 2)
+    pitch = own.shape[1]
     limits, seen = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
     i, first, known, most = np.int64(0), np.int64(0), np.int64(-1), np.int64(0)
     n, k, v, w, index = _head(plan, i)
@@ -147,24 +167,38 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
         parts = plan.parts + 4 * first * own.size
         part = own
         if n_blocks > 1:
-            part = carray(bits.point(_F32, parts + 4 * (block - first) * own.size), (n_rows, dim + 2))
+            part = carray(bits.point(_F32, parts + 4 * (block - first) * own.size), (n_rows, pitch))
         for r in range(n_rows):
             softmax.fill_(part[r], softmax.ZERO, dim + 2)
             part[r, dim] = softmax.NOTHING
         run = (plan.q + 4 * i * n_rows * plan.key_dim, k, v, w, index, begin, min(most, begin + plan.block))
         _read(like, plan, run, limits, x, seen, part)  # type: ignore[no-untyped-call]
         if n_blocks == 1:
-            _merge(plan, i, n_blocks, own.ctypes.data)
+            _merge(plan, i, n_blocks, own.ctypes.data, pitch)
         elif bits.claim(claimed + 8 * (i + 1)) == n_blocks - 1:
-            _merge(plan, i, n_blocks, parts)
+            _merge(plan, i, n_blocks, parts, pitch)
 
 
 def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    modules = (bits, lanes, simd, softmax, tile, picked, spelled, worded, rotary, layout)
-    sources = [inspect.getsource(module) for module in modules]
+    modules = (
+        bits,
+        lanes,
+        stored,
+        simd,
+        spelling,
+        scratch,
+        softmax,
+        tile,
+        picked,
+        spelled,
+        packed,
+        worded,
+        rotary,
+    )
+    sources = [inspect.getsource(module) for module in (*modules, layout)]
     stamp = zlib.crc32("".join(sources).encode())
     told = record()
     size = told.itemsize

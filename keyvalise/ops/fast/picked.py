@@ -12,7 +12,7 @@ import numpy as np
 from numba import carray
 
 from keyvalise.ops.fast import bits, simd, softmax, tile
-from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast.inlined import inlined, merged
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
 
@@ -37,6 +37,15 @@ def log_weights(plan, own, room):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def ordered_(rows, order, room):  # type: ignore[no-untyped-def]
+    """room[r] = the numbers `order` of row r of float32 at an address."""
+    given = carray(bits.point(_F32, rows), room.shape)
+    for r in range(room.shape[0]):
+        for i in range(order.size):
+            room[r, i] = given[r, order[i]]
+
+
+@inlined
 def _gather_(own, base, step, size, to, ahead, ahead_step, ahead_size):  # type: ignore[no-untyped-def]
     """Copy the entries `own` of one side; meanwhile those of the other, at `ahead`, are brought near."""
     for t in range(own.size):
@@ -44,7 +53,7 @@ def _gather_(own, base, step, size, to, ahead, ahead_step, ahead_size):  # type:
         bits.copy(to + t * size, base + own[t] * step, size)
 
 
-@inlined
+@merged
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
     limits[r].

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 ADDRESSES = ("out", "lse", "q", "k", "v", "parts", "visible", "lengths", "offsets", "logw", "index")
-"""Where things lie; 0 = not given. parts float32 [blocks, R, Dv + 2], R = group · n_queries, is scratch for
-runs of several blocks. index int32: where every entry of the flat runs is stored."""
+"""Where things lie; 0 = not given. parts float32 [blocks, R, Dv + 2], R = group · n_queries, rows in whole
+lines, is scratch for runs of several blocks. index int32: where every entry of the flat runs is stored."""
 
 SIZES = ("itemsize", "group", "n_queries", "key_dim", "value_dim", "block")
 """Counts; entries are read in blocks of `block`."""
@@ -24,6 +24,9 @@ LOOSE_STRIDES = ("logw_row", "logw_head", "visible_row", "visible_head")
 SPELLING = tuple(f"{x}_{what}" for x in "kv" for what in ("scales", "rows", "bits", "groups", "run"))
 """Of integers: where their steps and offsets lie, where each entry's row of them is said (0 = nowhere), bits
 per number, groups of channels, entries that share a row. Then an item is a byte."""
+
+LINE = 16
+"""float32 of a cache line."""
 
 WORDS = 256
 """Codewords of a book, each named by a byte."""

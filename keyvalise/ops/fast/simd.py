@@ -3,7 +3,7 @@
 Flows in    byte addresses (int64) of keys, values, queries and float32 scratch; strides in bytes; lengths,
             multiples of LANES
 Flows out   dot products and weighted sums in float32 scratch
-Knows not   heads, blocks, softmax. `like` is a scalar whose type names the stored format, as in `lanes`
+Knows not   heads, blocks, softmax. `like` is a value whose type tells `stored` how entries lie
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from keyvalise.ops.fast import lanes
+from keyvalise.ops.fast import lanes, stored
 from keyvalise.ops.fast.lanes import F32, I32, I64
 
 
@@ -26,31 +26,30 @@ def dots(rows: int, entries: int) -> Any:
     """
 
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        like, (q, q_stride, k, k_stride, n, scale, to, to_stride) = signature.args[0], args[1:]
+        how, q, q_stride, k, k_stride, n, scale, to, to_stride = args
+        form = stored.form(signature.args[0])
         queries = [lanes.at(b, q, r, q_stride) for r in range(rows)]
         keys = [lanes.at(b, k, e, k_stride) for e in range(entries)]
-        sums = [[cgutils.alloca_once(b, lanes.floats(lanes.WIDE)) for _ in keys] for _ in queries]
+        sums = [[cgutils.alloca_once(b, lanes.floats(form.width)) for _ in keys] for _ in queries]
         for slots in sums:
             for slot in slots:
-                b.store(lanes.whole(F32, 0.0, lanes.WIDE), slot)
+                b.store(lanes.whole(F32, 0.0, form.width), slot)
 
-        def step(i: ir.Value, width: int) -> None:
-            wide = [
-                lanes.padded(b, lanes.widen(b, lanes.at(b, key, i, lanes.STORED[like][1]), like, width))
-                for key in keys
-            ]
+        def step(i: ir.Value, found: list[ir.Value]) -> None:
+            wide = [lanes.padded(b, y, form.width) for y in found]
             for query, slots in zip(queries, sums, strict=True):
-                x = lanes.padded(b, lanes.load(b, lanes.at(b, query, i, 4), lanes.floats(width), 4))
+                x = lanes.load(b, lanes.at(b, query, i, 4), found[0].type, 4)
                 for y, slot in zip(wide, slots, strict=True):
-                    b.store(lanes.fma(b, x, y, b.load(slot)), slot)
+                    b.store(lanes.fma(b, lanes.padded(b, x, form.width), y, b.load(slot)), slot)
 
-        lanes.sweep(b, n, step)
-        totals = lanes.totals(b, [b.load(slot) for slots in sums for slot in slots])
-        scaled = b.fmul(totals, lanes.spread(b, scale, rows * entries))
-        for r in range(rows):
-            lanes.store(
-                b, lanes.part(b, scaled, r * entries, (r + 1) * entries), lanes.at(b, to, r, to_stride)
-            )
+        form.walk(b, how, keys, n, step)
+        together = min(rows, form.width // entries)
+        for first in range(0, rows, together):
+            some = [b.load(slot) for slots in sums[first : first + together] for slot in slots]
+            scaled = b.fmul(lanes.totals(b, some), lanes.spread(b, scale, len(some)))
+            for r in range(together):
+                found = lanes.part(b, scaled, r * entries, (r + 1) * entries)
+                lanes.store(b, found, lanes.at(b, to, first + r, to_stride))
         return context.get_dummy_value()
 
     @intrinsic
@@ -68,24 +67,21 @@ def blend(rows: int, entries: int) -> Any:
     """
 
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        like, (p, p_stride, v, v_stride, n, to, to_stride) = signature.args[0], args[1:]
+        how, p, p_stride, v, v_stride, n, to, to_stride = args
         values = [lanes.at(b, v, e, v_stride) for e in range(entries)]
         sums = [lanes.at(b, to, r, to_stride) for r in range(rows)]
         starts = [lanes.at(b, p, r, p_stride) for r in range(rows)]
         weights = [[lanes.load(b, lanes.at(b, at, e, 4), F32, 4) for e in range(entries)] for at in starts]
 
-        def step(i: ir.Value, width: int) -> None:
-            wide = [
-                lanes.widen(b, lanes.at(b, value, i, lanes.STORED[like][1]), like, width) for value in values
-            ]
+        def step(i: ir.Value, found: list[ir.Value]) -> None:
             for total, shares in zip(sums, weights, strict=True):
                 place = lanes.at(b, total, i, 4)
-                x = lanes.load(b, place, lanes.floats(width), 4)
-                for share, y in zip(shares, wide, strict=True):
-                    x = lanes.fma(b, lanes.spread(b, share, width), y, x)
+                x = lanes.load(b, place, found[0].type, 4)
+                for share, y in zip(shares, found, strict=True):
+                    x = lanes.fma(b, lanes.spread(b, share, y.type.count), y, x)
                 lanes.store(b, x, place)
 
-        lanes.sweep(b, n, step)
+        stored.form(signature.args[0]).walk(b, how, values, n, step)
         return context.get_dummy_value()
 
     @intrinsic
@@ -93,89 +89,6 @@ def blend(rows: int, entries: int) -> Any:
         return types.void(like, *[types.int64] * 7), emit
 
     return run
-
-
-def levels(is_shared: bool) -> Any:
-    """An intrinsic that takes (codes, shift, mask, step, offset, n, to).
-
-    Formula   to[d] = offset + step · ((codes[d] >> shift) & mask) for d < n; bytes to float32
-    Shared    step and offset are addresses of one float32 for all, or of one for each d
-    """
-
-    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        codes, shift, mask, step, offset, n, to = args
-        shift, mask = (b.trunc(x, I32) for x in (shift, mask))
-        shared = [lanes.load(b, x, F32, 4) for x in (step, offset)] if is_shared else None
-
-        def write(i: ir.Value, width: int) -> None:
-            raw = lanes.load(b, b.add(codes, i), ir.VectorType(ir.IntType(8), width), 1)
-            moved = b.lshr(b.zext(raw, lanes.words(width)), lanes.spread(b, shift, width))
-            level = b.sitofp(b.and_(moved, lanes.spread(b, mask, width)), lanes.floats(width))
-            if shared:
-                steps, offsets = (lanes.spread(b, x, width) for x in shared)
-            else:
-                steps, offsets = (
-                    lanes.load(b, lanes.at(b, x, i, 4), lanes.floats(width), 4) for x in (step, offset)
-                )
-            lanes.store(b, lanes.fma(b, level, steps, offsets), lanes.at(b, to, i, 4))
-
-        lanes.sweep(b, n, write)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def run(ctx, codes, shift, mask, step, offset, n, to):  # type: ignore[no-untyped-def]
-        return types.void(*[types.int64] * 7), emit
-
-    return run
-
-
-def pieces(width: int, n_words: int) -> Any:
-    """An intrinsic that takes (names, m, book, to, size), size a multiple of `width`.
-
-    Formula   to[j·size + d] = book[j][names[j]][d] for j < m, d < size; a book has n_words codewords of
-              float16
-    """
-    stored, wide = (ir.VectorType(kind, width) for kind in (ir.HalfType(), F32))
-
-    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        names, m, book, to, size = args
-        zero, one, stride = (ir.Constant(I64, x) for x in (0, 1, width))
-        of_word, of_piece = (b.mul(size, ir.Constant(I64, x)) for x in (2, 4))
-        with cgutils.for_range_slice(b, zero, m, one, I64) as (j, _):
-            name = b.zext(b.load(b.inttoptr(b.add(names, j), ir.IntType(8).as_pointer())), I64)
-            word = lanes.at(b, book, b.add(b.mul(j, ir.Constant(I64, n_words)), name), of_word)
-            place = lanes.at(b, to, j, of_piece)
-            with cgutils.for_range_slice(b, zero, size, stride, I64) as (d, _):
-                lanes.store(
-                    b,
-                    b.fpext(lanes.load(b, lanes.at(b, word, d, 2), stored, 2), wide),
-                    lanes.at(b, place, d, 4),
-                )
-        return context.get_dummy_value()
-
-    @intrinsic
-    def run(ctx, names, m, book, to, size):  # type: ignore[no-untyped-def]
-        return types.void(*[types.int64] * 5), emit
-
-    return run
-
-
-@intrinsic
-def grow(ctx, word, n, to):  # type: ignore[no-untyped-def]
-    """to[d] += word[d] for d < n: addresses of float16 and of float32."""
-
-    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        word, n, to = args
-
-        def step(d: ir.Value, width: int) -> None:
-            place = lanes.at(b, to, d, 4)
-            more = lanes.widen(b, lanes.at(b, word, d, 2), types.int16, width)
-            lanes.store(b, b.fadd(lanes.load(b, place, lanes.floats(width), 4), more), place)
-
-        lanes.sweep(b, n, step)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 3), emit
 
 
 @intrinsic

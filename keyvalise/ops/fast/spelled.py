@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from keyvalise.ops.fast import bits, picked, simd, softmax, tile
-from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast import bits, picked, scratch, softmax, spelling, tile
+from keyvalise.ops.fast.inlined import inlined, merged
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
-_shared, _each = simd.levels(True), simd.levels(False)
+_shared, _each = spelling.levels(True), spelling.levels(False)
 
 
 @inlined
@@ -45,18 +45,30 @@ def _stretches(side, dim):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def sides(plan):  # type: ignore[no-untyped-def]
+    """Of keys and of values: where scales lie, where an entry's row of them is said, bits, groups, run."""
+    keys = (plan.k_scales, plan.k_rows, plan.k_bits, plan.k_groups, plan.k_run)
+    return keys, (plan.v_scales, plan.v_rows, plan.v_bits, plan.v_groups, plan.v_run)
+
+
+@inlined
+def row_of(side, place):  # type: ignore[no-untyped-def]
+    """Which row of scales the entry stored at `place` has."""
+    _, rows, _, _, run = side
+    if rows != 0:
+        return np.int64(carray(bits.point(_I32, rows + 4 * place), (1,))[0])
+    return place if run == 1 else place // run
+
+
+@inlined
 def _spell_(codes, side, stretches, dim, own, steps, room):  # type: ignore[no-untyped-def]
     """room[t] = entry own[t] of all; `codes` is the address of entry 0."""
-    scales, rows, size, groups, run = side
+    scales, _, size, groups, _ = side
     step, offset = steps.ctypes.data, steps.ctypes.data + steps.strides[0]
     mask, n_bytes, is_each = (1 << size) - 1, dim * size // 8, groups == dim
-    known, row, end = np.int64(-1), np.int64(0), np.int64(0)
+    known = np.int64(-1)
     for t in range(own.size):
-        if rows != 0:
-            row = np.int64(carray(bits.point(_I32, rows + 4 * own[t]), (1,))[0])
-        elif not end - run <= own[t] < end:
-            row = own[t] // run
-            end = (row + 1) * run
+        row = row_of(side, own[t])
         if row != known:
             _steps_(scales, groups, row, steps)
             known = row
@@ -69,15 +81,14 @@ def _spell_(codes, side, stretches, dim, own, steps, room):  # type: ignore[no-u
                 _shared(code + at, shift, mask, step + 4 * group, offset + 4 * group, m, to + 4 * c)
 
 
-@inlined
+@merged
 def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
     limits[r].
     """
     q, k, _, _, index, begin, end = run
-    of_keys = (plan.k_scales, plan.k_rows, plan.k_bits, plan.k_groups, plan.k_run)
-    of_values = (plan.v_scales, plan.v_rows, plan.v_bits, plan.v_groups, plan.v_run)
-    room = np.empty((tile.TILE, max(plan.key_dim, plan.value_dim)), np.float32)
+    of_keys, of_values = sides(plan)
+    room = scratch.rows(tile.TILE, max(plan.key_dim, plan.value_dim))
     steps = np.empty((2, max(plan.k_groups, plan.v_groups)), np.float32)
     weights = np.empty(tile.TILE, np.float32)
     before, at, stride = (k - plan.k) // plan.k_entry, room.ctypes.data, room.strides[0]

@@ -11,7 +11,7 @@ import numpy as np
 from numba import carray
 
 from keyvalise.ops.fast import bits, lanes, simd, softmax
-from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast.inlined import inlined, merged
 from keyvalise.ops.fast.legible import LANES
 
 TILE = 128
@@ -28,13 +28,13 @@ _blend_4, _blend_2, _blend_1, _blend = (simd.blend(*size) for size in _SIZES)
 
 
 @inlined
-def rows_at_once(left):  # type: ignore[no-untyped-def]
+def _rows_at_once(left):  # type: ignore[no-untyped-def]
     """How many of the rows left go together."""
     return 4 if left >= 4 else (2 if left >= 2 else 1)
 
 
 @inlined
-def entries_at_once(rows):  # type: ignore[no-untyped-def]
+def _entries_at_once(rows):  # type: ignore[no-untyped-def]
     """How many entries go together for so many rows."""
     return FOUR if rows == 4 else (TWO if rows == 2 else 8)
 
@@ -52,8 +52,8 @@ def logits_(like, plan, q, k, k_step, n, x, ahead):  # type: ignore[no-untyped-d
     dim, scale, q_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, x.strides[0]
     r = 0
     while r < x.shape[0]:
-        rows = rows_at_once(x.shape[0] - r)
-        step, query, to = entries_at_once(rows), q + r * q_step, x.ctypes.data + r * x_step
+        rows = _rows_at_once(x.shape[0] - r)
+        step, query, to = _entries_at_once(rows), q + r * q_step, x.ctypes.data + r * x_step
         whole = n // step * step
         for t in range(0, whole, step):
             key, at = k + t * k_step, to + 4 * t
@@ -78,9 +78,9 @@ def values_(like, plan, v, v_step, seen, is_sparse, x, part, ahead):  # type: ig
     dim, x_step, part_step = plan.value_dim, x.strides[0], part.strides[0]
     r = 0
     while r < x.shape[0]:
-        rows = rows_at_once(x.shape[0] - r)
+        rows = _rows_at_once(x.shape[0] - r)
         step, weights, to = (
-            entries_at_once(rows),
+            _entries_at_once(rows),
             x.ctypes.data + r * x_step,
             part.ctypes.data + r * part_step,
         )
@@ -124,7 +124,7 @@ def weights_(plan, r, n, logw, x, part):  # type: ignore[no-untyped-def]
     part[r, dim + 1] += softmax.weigh_(row, n, softmax.ZERO if top == softmax.NOTHING else top)
 
 
-@inlined
+@merged
 def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, –, begin, end); row r sees those before limits[r]."""
     q, k, v, w, _, begin, end = run

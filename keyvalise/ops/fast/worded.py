@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from keyvalise.ops.fast import bits, picked, rotary, simd, softmax, tile
-from keyvalise.ops.fast.inlined import inlined
+from keyvalise.ops.fast import bits, picked, rotary, scratch, softmax, spelling, tile
+from keyvalise.ops.fast.inlined import inlined, merged
 from keyvalise.ops.fast.plan import WORDS
 
 _I32, _U8, _F32 = np.int32(0), np.uint8(0), np.float32(0.0)
 
-_pieces_1, _pieces_2, _pieces_4, _pieces_8 = (simd.pieces(size, WORDS) for size in (1, 2, 4, 8))
+_pieces_1, _pieces_2, _pieces_4, _pieces_8 = (spelling.pieces(size, WORDS) for size in (1, 2, 4, 8))
 
 
 @inlined
@@ -37,7 +37,7 @@ def _added_(names, m, book, dim, to):  # type: ignore[no-untyped-def]
     """Add the codewords that m bytes name."""
     named = carray(bits.point(_U8, names), (m,))
     for j in range(m):
-        simd.grow(book + 2 * dim * (WORDS * j + np.int64(named[j])), dim, to)
+        spelling.grow(book + 2 * dim * (WORDS * j + np.int64(named[j])), dim, to)
 
 
 @inlined
@@ -56,7 +56,7 @@ def _spell_(codes, side, head, dim, own, room):  # type: ignore[no-untyped-def]
             softmax.fade_(room[t], bits.half(lengths + 2 * own[t]), dim)
 
 
-@inlined
+@merged
 def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     """Answer run = (queries, keys, values, log-weights, places, begin, end); row r sees entries before
     limits[r].
@@ -65,7 +65,7 @@ def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     of_keys = (plan.k_books, plan.k_lengths, plan.k_pieces, plan.k_size)
     of_values = (plan.v_books, plan.v_lengths, plan.v_pieces, plan.v_size)
     head = (q - plan.q) // (4 * x.shape[0] * plan.key_dim) % plan.n_heads
-    room = np.empty((tile.TILE, max(plan.key_dim, plan.value_dim)), np.float32)
+    room = scratch.rows(tile.TILE, max(plan.key_dim, plan.value_dim))
     weights, turn = np.empty(tile.TILE, np.float32), np.empty((2, max(1, plan.n_angles)), np.float32)
     before, stride = (k - plan.k) // plan.k_entry, room.strides[0]
     for start in range(begin, end, tile.TILE):
