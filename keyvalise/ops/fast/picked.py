@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import carray
 
-from keyvalise.ops.fast import bits, simd, softmax, tile
+from keyvalise.ops.fast import bits, scratch, simd, softmax, tile
 from keyvalise.ops.fast.inlined import inlined, merged
 
 _I32, _F32 = np.int32(0), np.float32(0.0)
@@ -61,7 +61,7 @@ def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def
     q, k, v, _, index, begin, end = run
     k_step, k_size = plan.itemsize * plan.k_entry, plan.itemsize * plan.key_dim
     v_step, v_size = plan.itemsize * plan.v_entry, plan.itemsize * plan.value_dim
-    room = np.empty(tile.TILE * max(k_size, v_size), np.uint8)
+    room = scratch.rows(1, tile.TILE * max(k_size, v_size) // 4)
     weights = np.empty(tile.TILE, np.float32)
     for start in range(begin, end, tile.TILE):
         own = places(plan, index + 4 * start, min(np.int64(tile.TILE), end - start))
