@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,19 +86,69 @@ def test_what_is_read_is_what_is_decoded(data: st.DataObject) -> None:
     agree(got, expected(q, runs, softcap=softcap))
 
 
+@pytest.mark.parametrize("dim", [32, 128])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_what_an_integer_stands_for_is_exact(bits: int) -> None:
-    x = torch.tensor([[-65504.0, 65504.0, 0.25, -1e-4] * 8, [7.0] * 32, [0.0] * 31 + [1.0]])
-    packed, scales = affine.encode_rows(x, bits, 16)
-    side = Integers(packed, scales, bits, 32)
-    nothing = Integers(*affine.encode_rows(torch.zeros(3, 32), bits, 32), bits, 32)
+def test_what_an_integer_stands_for_is_exact(bits: int, dim: int) -> None:
+    x = torch.tensor([[-65504.0, 65504.0, 0.25, -1e-4] * (dim // 4), [7.0] * dim, [0.0] * (dim - 1) + [1.0]])
+    packed, scales = affine.encode_rows(x, bits, dim // 2)
+    side = Integers(packed, scales, bits, dim)
+    nothing = Integers(*affine.encode_rows(torch.zeros(3, dim), bits, dim), bits, dim)
     for i in range(3):
-        one = Integers(packed[i : i + 1], scales[i : i + 1], bits, 32)
+        one = Integers(packed[i : i + 1], scales[i : i + 1], bits, dim)
         zero = replace(nothing, codes=nothing.codes[:1], scales=nothing.scales[:1])
         offsets = torch.tensor([0, 1], dtype=torch.int32)
-        out, _ = decode.coded(torch.ones(1, 1, 1, 32), zero, one, offsets=offsets, scale=1.0)
-        assert torch.equal(out[0, 0, 0], affine.decode_rows(packed, scales, bits, 32)[i])
+        out, _ = decode.coded(torch.ones(1, 1, 1, dim), zero, one, offsets=offsets, scale=1.0)
+        assert torch.equal(out[0, 0, 0], affine.decode_rows(packed, scales, bits, dim)[i])
     assert decode.reads(side, nothing)
+
+
+@pytest.mark.parametrize(
+    ("dim", "bits", "groups", "eights", "sixteens"),
+    [
+        (128, 4, 2, True, True),
+        (128, 4, 4, True, False),
+        (128, 4, 8, False, False),
+        (128, 4, 128, True, True),
+        (128, 2, 1, True, False),
+        (64, 4, 1, True, False),
+        (64, 8, 1, True, True),
+        (32, 8, 1, True, False),
+        (32, 4, 1, False, False),
+    ],
+)
+def test_who_reads_words(dim: int, bits: int, groups: int, eights: bool, sixteens: bool) -> None:
+    from keyvalise.ops.fast import packed
+
+    side = {"dim": dim, "bits": bits, "groups": groups}
+    plan = SimpleNamespace(
+        key_dim=dim,
+        value_dim=dim,
+        **{f"{x}_{name}": value for x in "kv" for name, value in side.items() if name != "dim"},
+    )
+    assert [packed.fits.py_func(plan, width) for width in (8, 16)] == [eights, sixteens]
+
+
+@pytest.mark.parametrize("dims", [(32, 32), (64, 64), (128, 128), (128, 64)])
+@pytest.mark.parametrize("code", [Int8Encode(), Int4Encode(), VectorEncode(bits=2)])
+def test_what_is_not_asked_for_is_not_read(code: Coder, dims: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    env, codes = given_by(code, 300, dims)
+    sides = code.integers(env, codes, None)
+    keys, values = code.decode(env, codes, Where.alone(300), torch.float32)
+    assert sides is not None
+    bad = torch.zeros(300, dtype=torch.bool)
+    bad[[0, 1, 77, 130, 131, 132, 133]] = bad[250:] = True
+    sides = [replace(side, scales=side.scales.clone()) for side in sides]
+    for side in sides:
+        side.scales[bad] = torch.nan
+    q, offsets = torch.randn(1, 6, 1, dims[0]), torch.tensor([0, 250], dtype=torch.int32)
+    logw = torch.where(bad, -torch.inf, 0.0)
+    got = decode.coded(q, *sides, offsets=offsets, logw=logw, scale=0.21)
+    want = expected(q, [(keys[~bad], values[~bad], torch.zeros(int((~bad).sum())))])
+    agree(got, want)
+    index = (~bad).nonzero()[:, 0]
+    offsets = torch.tensor([0, len(index)], dtype=torch.int32)
+    agree(decode.coded(q, *sides, offsets=offsets, index=index, scale=0.21), want)
 
 
 def test_two_levels_are_no_integers() -> None:
