@@ -139,12 +139,16 @@ def reader(form: Any, width: int) -> Any:
             _lay_(how_keys, plan.k, keys, of_keys, in_keys, own, steps, places)
             # Addresses are asked anew in every round, or the compiler would let go of what lies there.
             at = places.ctypes.data
-            tile.logits_(how_keys, plan, queries.ctypes.data, at, 8, n, x, np.int64(0))
+            ahead = np.int64(0) if index else plan.v + own[0] * plan.v_entry
+            later = (
+                plan.k + (own[0] + tile.TILE) * plan.k_entry if start + 2 * tile.TILE <= end else np.int64(0)
+            )
+            tile.logits_(how_keys, plan, queries.ctypes.data, at, 8, n, x, ahead)
             for r in range(x.shape[0]):
                 seen[r] = max(np.int64(0), min(n, limits[r] - start))
                 tile.weights_(plan, r, seen[r], logw, x, part)
             _lay_(how_values, plan.v, values, of_values, in_values, own, steps, places)
-            tile.values_(how_values, plan, at, 8, seen, is_sparse, x, part, np.int64(0))
+            tile.values_(how_values, plan, at, 8, seen, is_sparse, x, part, np.int64(0) if index else later)
         _sorted_(part, of_values)
 
     return read

@@ -62,8 +62,8 @@ def pair(ctx, how, scales, to, gap):  # type: ignore[no-untyped-def]
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
         (_, scales, to, gap), width = args, stored.form(signature.args[0]).width
         for at, place in ((scales, to), (b.add(scales, ir.Constant(I64, 2)), b.add(to, gap))):
-            own = b.fpext(lanes.load(b, at, ir.HalfType(), 2), F32)
-            lanes.store(b, lanes.spread(b, own, width), place)
+            own = lanes.spread(b, lanes.load(b, at, ir.HalfType(), 2), width)
+            lanes.store(b, b.fpext(own, lanes.floats(width)), place)
         return context.get_dummy_value()
 
     return types.void(how, types.int64, types.int64, types.int64), emit

@@ -41,9 +41,9 @@ def _entries_at_once(rows):  # type: ignore[no-untyped-def]
 
 @inlined
 def _ask(plan, address, stride, dim, begin, end):  # type: ignore[no-untyped-def]
-    """Have entries begin … end − 1 of a later tile brought near."""
+    """Have entries begin … end − 1 of a later tile brought near; codes are shorter than their channels."""
     for t in range(begin, end):
-        simd.fetch(address + t * plan.itemsize * stride, plan.itemsize * dim)
+        simd.fetch(address + t * plan.itemsize * stride, plan.itemsize * min(dim, stride))
 
 
 @inlined
