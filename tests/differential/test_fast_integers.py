@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,32 +99,6 @@ def test_what_an_integer_stands_for_is_exact(bits: int, dim: int) -> None:
         out, _ = decode.coded(torch.ones(1, 1, 1, dim), zero, one, offsets=offsets, scale=1.0)
         assert torch.equal(out[0, 0, 0], affine.decode_rows(packed, scales, bits, dim)[i])
     assert decode.reads(side, nothing)
-
-
-@pytest.mark.parametrize(
-    ("dim", "bits", "groups", "eights", "sixteens"),
-    [
-        (128, 4, 2, True, True),
-        (128, 4, 4, True, False),
-        (128, 4, 8, False, False),
-        (128, 4, 128, True, True),
-        (128, 2, 1, True, False),
-        (64, 4, 1, True, False),
-        (64, 8, 1, True, True),
-        (32, 8, 1, True, False),
-        (32, 4, 1, False, False),
-    ],
-)
-def test_who_reads_words(dim: int, bits: int, groups: int, eights: bool, sixteens: bool) -> None:
-    from keyvalise.ops.fast import packed
-
-    side = {"dim": dim, "bits": bits, "groups": groups}
-    plan = SimpleNamespace(
-        key_dim=dim,
-        value_dim=dim,
-        **{f"{x}_{name}": value for x in "kv" for name, value in side.items() if name != "dim"},
-    )
-    assert [packed.fits.py_func(plan, width) for width in (8, 16)] == [eights, sixteens]
 
 
 @pytest.mark.parametrize("dims", [(32, 32), (64, 64), (128, 128), (128, 64)])

@@ -22,7 +22,6 @@ from numba.extending import overload
 from keyvalise.ops.fast import (
     bits,
     lanes,
-    packed,
     picked,
     rotary,
     scratch,
@@ -30,7 +29,6 @@ from keyvalise.ops.fast import (
     softmax,
     spelled,
     spelling,
-    stored,
     tile,
     worded,
 )
@@ -45,7 +43,7 @@ LIKE = {
     "codewords": np.int8,
 }
 
-_I32, _F32, _IS_WIDE = np.int32(0), np.float32(0.0), lanes.WIDE >= 16
+_I32, _F32 = np.int32(0), np.float32(0.0)
 
 
 @inlined
@@ -122,12 +120,7 @@ def _read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-de
 @overload(_read, inline="always")
 def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     def of_integers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
-        if _IS_WIDE and packed.fits(plan, 16):
-            packed.sixteens(plan, run, limits, x, seen, part)
-        elif packed.fits(plan, 8):
-            packed.eights(plan, run, limits, x, seen, part)
-        else:
-            spelled.read(plan, run, limits, x, seen, part)
+        spelled.read(plan, run, limits, x, seen, part)
 
     def of_numbers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
         if plan.index:
@@ -186,7 +179,6 @@ def build(kind: str) -> Any:
     modules = (
         bits,
         lanes,
-        stored,
         simd,
         spelling,
         scratch,
@@ -194,7 +186,6 @@ def build(kind: str) -> Any:
         tile,
         picked,
         spelled,
-        packed,
         worded,
         rotary,
     )

@@ -86,11 +86,11 @@ def fma(b: ir.IRBuilder, x: ir.Value, y: ir.Value, more: ir.Value) -> ir.Value:
     return b.call(cgutils.get_or_insert_function(b.module, kind, name), (x, y, more))
 
 
-def padded(b: ir.IRBuilder, x: ir.Value, width: int) -> ir.Value:
-    """x and zeros behind it, `width` together: as many as x has, or twice that."""
-    if x.type.count == width:
+def padded(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """x and zeros behind it, WIDE together."""
+    if x.type.count == WIDE:
         return x
-    return b.shuffle_vector(x, whole(F32, 0.0, x.type.count), _picked(range(width)))
+    return b.shuffle_vector(x, whole(F32, 0.0, LANES), _picked(range(WIDE)))
 
 
 def totals(b: ir.IRBuilder, xs: Sequence[ir.Value]) -> ir.Value:

@@ -37,15 +37,6 @@ def log_weights(plan, own, room):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def ordered_(rows, order, room):  # type: ignore[no-untyped-def]
-    """room[r] = the numbers `order` of row r of float32 at an address."""
-    given = carray(bits.point(_F32, rows), room.shape)
-    for r in range(room.shape[0]):
-        for i in range(order.size):
-            room[r, i] = given[r, order[i]]
-
-
-@inlined
 def _gather_(own, base, step, size, to, ahead, ahead_step, ahead_size):  # type: ignore[no-untyped-def]
     """Copy the entries `own` of one side; meanwhile those of the other, at `ahead`, are brought near."""
     for t in range(own.size):

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from keyvalise.ops.fast import bits, kernel, lanes, simd, stored, tile
+from keyvalise.ops.fast import bits, kernel, lanes, simd, tile
 from keyvalise.ops.fast import plan as layout
 from keyvalise.ops.fast.inlined import inlined
 
@@ -47,7 +47,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
 def build(kind: str) -> Any:
     """The worker for vectors stored as `kind`, a C function of the address of a record."""
     like = kernel.LIKE[kind](0)
-    sources = [inspect.getsource(module) for module in (bits, lanes, stored, simd, tile, layout)]
+    sources = [inspect.getsource(module) for module in (bits, lanes, simd, tile, layout)]
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
     stamp = zlib.crc32("".join(sources).encode())
     record = kernel.record()

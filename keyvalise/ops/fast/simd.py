@@ -3,7 +3,7 @@
 Flows in    byte addresses (int64) of keys, values, queries and float32 scratch; strides in bytes; lengths,
             multiples of LANES
 Flows out   dot products and weighted sums in float32 scratch
-Knows not   heads, blocks, softmax. `like` is a value whose type tells `stored` how entries lie
+Knows not   heads, blocks, softmax. `like` is a scalar whose type names the stored format, as in `lanes`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from keyvalise.ops.fast import lanes, stored
+from keyvalise.ops.fast import lanes
 from keyvalise.ops.fast.lanes import F32, I32, I64
 
 
@@ -26,30 +26,31 @@ def dots(rows: int, entries: int) -> Any:
     """
 
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        how, q, q_stride, k, k_stride, n, scale, to, to_stride = args
-        form = stored.form(signature.args[0])
+        like, (q, q_stride, k, k_stride, n, scale, to, to_stride) = signature.args[0], args[1:]
         queries = [lanes.at(b, q, r, q_stride) for r in range(rows)]
         keys = [lanes.at(b, k, e, k_stride) for e in range(entries)]
-        sums = [[cgutils.alloca_once(b, lanes.floats(form.width)) for _ in keys] for _ in queries]
+        sums = [[cgutils.alloca_once(b, lanes.floats(lanes.WIDE)) for _ in keys] for _ in queries]
         for slots in sums:
             for slot in slots:
-                b.store(lanes.whole(F32, 0.0, form.width), slot)
+                b.store(lanes.whole(F32, 0.0, lanes.WIDE), slot)
 
-        def step(i: ir.Value, found: list[ir.Value]) -> None:
-            wide = [lanes.padded(b, y, form.width) for y in found]
+        def step(i: ir.Value, width: int) -> None:
+            wide = [
+                lanes.padded(b, lanes.widen(b, lanes.at(b, key, i, lanes.STORED[like][1]), like, width))
+                for key in keys
+            ]
             for query, slots in zip(queries, sums, strict=True):
-                x = lanes.load(b, lanes.at(b, query, i, 4), found[0].type, 4)
+                x = lanes.padded(b, lanes.load(b, lanes.at(b, query, i, 4), lanes.floats(width), 4))
                 for y, slot in zip(wide, slots, strict=True):
-                    b.store(lanes.fma(b, lanes.padded(b, x, form.width), y, b.load(slot)), slot)
+                    b.store(lanes.fma(b, x, y, b.load(slot)), slot)
 
-        form.walk(b, how, keys, n, step)
-        together = min(rows, form.width // entries)
-        for first in range(0, rows, together):
-            some = [b.load(slot) for slots in sums[first : first + together] for slot in slots]
-            scaled = b.fmul(lanes.totals(b, some), lanes.spread(b, scale, len(some)))
-            for r in range(together):
-                found = lanes.part(b, scaled, r * entries, (r + 1) * entries)
-                lanes.store(b, found, lanes.at(b, to, first + r, to_stride))
+        lanes.sweep(b, n, step)
+        totals = lanes.totals(b, [b.load(slot) for slots in sums for slot in slots])
+        scaled = b.fmul(totals, lanes.spread(b, scale, rows * entries))
+        for r in range(rows):
+            lanes.store(
+                b, lanes.part(b, scaled, r * entries, (r + 1) * entries), lanes.at(b, to, r, to_stride)
+            )
         return context.get_dummy_value()
 
     @intrinsic
@@ -67,21 +68,24 @@ def blend(rows: int, entries: int) -> Any:
     """
 
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        how, p, p_stride, v, v_stride, n, to, to_stride = args
+        like, (p, p_stride, v, v_stride, n, to, to_stride) = signature.args[0], args[1:]
         values = [lanes.at(b, v, e, v_stride) for e in range(entries)]
         sums = [lanes.at(b, to, r, to_stride) for r in range(rows)]
         starts = [lanes.at(b, p, r, p_stride) for r in range(rows)]
         weights = [[lanes.load(b, lanes.at(b, at, e, 4), F32, 4) for e in range(entries)] for at in starts]
 
-        def step(i: ir.Value, found: list[ir.Value]) -> None:
+        def step(i: ir.Value, width: int) -> None:
+            wide = [
+                lanes.widen(b, lanes.at(b, value, i, lanes.STORED[like][1]), like, width) for value in values
+            ]
             for total, shares in zip(sums, weights, strict=True):
                 place = lanes.at(b, total, i, 4)
-                x = lanes.load(b, place, found[0].type, 4)
-                for share, y in zip(shares, found, strict=True):
-                    x = lanes.fma(b, lanes.spread(b, share, y.type.count), y, x)
+                x = lanes.load(b, place, lanes.floats(width), 4)
+                for share, y in zip(shares, wide, strict=True):
+                    x = lanes.fma(b, lanes.spread(b, share, width), y, x)
                 lanes.store(b, x, place)
 
-        stored.form(signature.args[0]).walk(b, how, values, n, step)
+        lanes.sweep(b, n, step)
         return context.get_dummy_value()
 
     @intrinsic

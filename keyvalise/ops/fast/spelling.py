@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from keyvalise.ops.fast import lanes, stored
+from keyvalise.ops.fast import lanes
 from keyvalise.ops.fast.lanes import F32, I32, I64
 
 
@@ -51,22 +51,6 @@ def levels(is_shared: bool) -> Any:
         return types.void(*[types.int64] * 7), emit
 
     return run
-
-
-@intrinsic
-def pair(ctx, how, scales, to, gap):  # type: ignore[no-untyped-def]
-    """Fill a vector of `how` at `to` with the step, another `gap` bytes on with the offset: two float16 at
-    `scales`.
-    """
-
-    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
-        (_, scales, to, gap), width = args, stored.form(signature.args[0]).width
-        for at, place in ((scales, to), (b.add(scales, ir.Constant(I64, 2)), b.add(to, gap))):
-            own = lanes.spread(b, lanes.load(b, at, ir.HalfType(), 2), width)
-            lanes.store(b, b.fpext(own, lanes.floats(width)), place)
-        return context.get_dummy_value()
-
-    return types.void(how, types.int64, types.int64, types.int64), emit
 
 
 def pieces(width: int, n_words: int) -> Any:

@@ -14,8 +14,8 @@ from keyvalise.ops.fast import bits, lanes, simd, softmax
 from keyvalise.ops.fast.inlined import inlined, merged
 from keyvalise.ops.fast.legible import LANES
 
-TILE = 128
-"""Entries whose logits are held at once; a tile of keys stays in the second-level cache."""
+TILE = 64
+"""Entries whose logits are held at once; what is spelled out of them stays in the first-level cache."""
 
 _F32 = np.float32(0.0)
 # As many sums at once as keep the multipliers busy and stay in registers.
