@@ -22,10 +22,11 @@ def found() -> dict[str, Any] | None:
 def table(case: dict[str, Any]) -> list[str]:
     """What it was measured on, and one line per cache."""
     machine, tokens, n = case["machine"], case["settings"]["tokens"], case["sides"]["full"]["n"]
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     head = (
         f"One large layer at {tokens:,} tokens in bfloat16 (32 query heads over 8 kv heads of 128), one "
-        f"token more; medians of {n} alternating steps, {machine['threads']} thread of an "
-        f"{machine['processor']}. Everything else: [figures](docs/figures.md)."
+        f"token more; medians of {n} alternating steps, {threads} of an "
+        f"{machine['processor'].replace('(R)', '')}. Everything else: [figures](docs/figures.md)."
     )
     lines = [head, "", "| cache | ms a step | of stock's time | MiB held |", "|---|---|---|---|"]
     for name, side in case["sides"].items():
