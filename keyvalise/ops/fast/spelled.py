@@ -45,14 +45,14 @@ def _stretches(side, dim):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def sides(plan):  # type: ignore[no-untyped-def]
+def _sides(plan):  # type: ignore[no-untyped-def]
     """Of keys and of values: where scales lie, where an entry's row of them is said, bits, groups, run."""
     keys = (plan.k_scales, plan.k_rows, plan.k_bits, plan.k_groups, plan.k_run)
     return keys, (plan.v_scales, plan.v_rows, plan.v_bits, plan.v_groups, plan.v_run)
 
 
 @inlined
-def row_of(side, place):  # type: ignore[no-untyped-def]
+def _row_of(side, place):  # type: ignore[no-untyped-def]
     """Which row of scales the entry stored at `place` has."""
     _, rows, _, _, run = side
     if rows != 0:
@@ -68,7 +68,7 @@ def _spell_(codes, side, stretches, dim, own, steps, room):  # type: ignore[no-u
     mask, n_bytes, is_each = (1 << size) - 1, dim * size // 8, groups == dim
     known = np.int64(-1)
     for t in range(own.size):
-        row = row_of(side, own[t])
+        row = _row_of(side, own[t])
         if row != known:
             _steps_(scales, groups, row, steps)
             known = row
@@ -87,17 +87,19 @@ def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     limits[r].
     """
     q, k, _, _, index, begin, end = run
-    of_keys, of_values = sides(plan)
+    of_keys, of_values = _sides(plan)
     room = scratch.rows(tile.TILE, max(plan.key_dim, plan.value_dim))
     steps = np.empty((2, max(plan.k_groups, plan.v_groups)), np.float32)
     weights = np.empty(tile.TILE, np.float32)
-    before, at, stride = (k - plan.k) // plan.k_entry, room.ctypes.data, room.strides[0]
+    before, stride = (k - plan.k) // plan.k_entry, room.strides[0]
     in_keys, in_values = _stretches(of_keys, plan.key_dim), _stretches(of_values, plan.value_dim)
     for start in range(begin, end, tile.TILE):
         n = min(np.int64(tile.TILE), end - start)
         own = np.arange(before + start, before + start + n)
         if index:
             own = picked.places(plan, index + 4 * start, n)
+        # Asked anew in every round, or the compiler would let go of the room.
+        at = room.ctypes.data
         logw = picked.log_weights(plan, own, weights)
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
         _spell_(plan.k, of_keys, in_keys, plan.key_dim, own, steps, room)
