@@ -124,6 +124,21 @@ def test_what_is_not_asked_for_is_not_read(code: Coder, dims: tuple[int, int]) -
     agree(decode.coded(q, *sides, offsets=offsets, index=index, scale=0.21), want)
 
 
+@pytest.mark.parametrize("code", [Int8Encode(), Int4Encode(channels=8), KiviEncode(bits=2, group=16)])
+def test_picks_in_any_order_find_their_scales(code: Coder) -> None:
+    torch.manual_seed(5)
+    env, codes = given_by(code, 320, (64, 32))
+    sides = code.integers(env, codes, None)
+    keys, values = code.decode(env, codes, Where.alone(320), torch.float32)
+    assert sides is not None
+    index = torch.cat(
+        [torch.randint(0, 320, (130,)), torch.arange(40).flip(0), torch.tensor([7, 7, 8, 7, 319])]
+    )
+    q, offsets = torch.randn(1, 3, 1, 64), torch.tensor([0, len(index)], dtype=torch.int32)
+    got = decode.coded(q, *sides, offsets=offsets, index=index, scale=0.21)
+    agree(got, expected(q, [(keys[index], values[index], torch.zeros(len(index)))]))
+
+
 def test_two_levels_are_no_integers() -> None:
     code = VectorEncode(bits=4, second=4)
     assert code.integers(*given_by(code, 5, (32, 32)), None) is None

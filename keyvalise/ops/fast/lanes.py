@@ -128,11 +128,18 @@ def part(b: ir.IRBuilder, x: ir.Value, begin: int, end: int) -> ir.Value:
     return b.shuffle_vector(x, x, _picked(range(begin, end)))
 
 
-def sweep(b: ir.IRBuilder, n: ir.Value, step: Callable[[ir.Value, int], None]) -> None:
-    """Emit step(i, lanes) for the runs of WIDE numbers below n, then for what is left, in runs of LANES."""
+def every_second(b: ir.IRBuilder, x: ir.Value, begin: int) -> ir.Value:
+    """Lanes begin, begin + 2, …"""
+    return b.shuffle_vector(x, x, _picked(range(begin, x.type.count, 2)))
+
+
+def sweep(
+    b: ir.IRBuilder, n: ir.Value, step: Callable[[ir.Value, int], None], wide: ir.Value | None = None
+) -> None:
+    """Emit step(i, lanes) for the runs of WIDE numbers below n, or below `wide`, then for those of LANES."""
     begin = ir.Constant(I64, 0)
-    for lanes in sorted({WIDE, LANES}, reverse=True):
-        end = b.and_(n, ir.Constant(I64, -lanes))
+    for lanes, end in ((WIDE, n if wide is None else wide), (LANES, n)):
+        end = b.and_(end, ir.Constant(I64, -lanes))
         with cgutils.for_range_slice(b, begin, end, ir.Constant(I64, lanes), I64) as (i, _):
             step(i, lanes)
         begin = end

@@ -18,13 +18,15 @@ _I32, _F32 = np.int32(0), np.float32(0.0)
 
 
 @inlined
-def places(plan, index, n):  # type: ignore[no-untyped-def]
-    """int64 [n]: where the entries from address `index` on are stored; none lies outside."""
-    found = np.empty(n, np.int64)
-    given = carray(bits.point(_I32, index), (n,))
-    for t in range(n):
-        found[t] = min(max(np.int64(0), np.int64(given[t])), plan.n_stored - 1)
-    return found
+def places_(plan, index, first, own):  # type: ignore[no-untyped-def]
+    """own[t] = where entry t is stored: as address `index` says, nowhere outside; if 0, from `first` on."""
+    if index:
+        given = carray(bits.point(_I32, index), (own.size,))
+        for t in range(own.size):
+            own[t] = min(max(np.int64(0), np.int64(given[t])), plan.n_stored - 1)
+    else:
+        for t in range(own.size):
+            own[t] = first + t
 
 
 @inlined
@@ -53,11 +55,14 @@ def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def
     k_step, k_size = plan.itemsize * plan.k_entry, plan.itemsize * plan.key_dim
     v_step, v_size = plan.itemsize * plan.v_entry, plan.itemsize * plan.value_dim
     room = scratch.rows(1, tile.TILE * max(k_size, v_size) // 4)
+    ours, theirs = np.empty(tile.TILE, np.int64), np.empty(tile.TILE, np.int64)
     weights = np.empty(tile.TILE, np.float32)
     for start in range(begin, end, tile.TILE):
-        own = places(plan, index + 4 * start, min(np.int64(tile.TILE), end - start))
+        n = min(np.int64(tile.TILE), end - start)
+        own, coming = ours[:n], theirs[: min(np.int64(tile.TILE), end - start - n)]
+        places_(plan, index + 4 * start, np.int64(0), own)
         # Asked anew in every round, or the compiler would let go of the room.
-        n, at = own.size, room.ctypes.data
+        at = room.ctypes.data
         logw = log_weights(plan, own, weights)
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
         _gather_(own, k, k_step, k_size, at, v, v_step, v_size)
@@ -65,7 +70,7 @@ def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             tile.weights_(plan, r, seen[r], logw, x, part)
-        coming = places(plan, index + 4 * (start + n), min(np.int64(tile.TILE), end - start - n))
+        places_(plan, index + 4 * (start + n), np.int64(0), coming)
         for t in range(coming.size):
             simd.fetch(k + coming[t] * k_step, k_size)
         for t in range(n):

@@ -68,11 +68,11 @@ def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
     room = scratch.rows(tile.TILE, max(plan.key_dim, plan.value_dim))
     weights, turn = np.empty(tile.TILE, np.float32), np.empty((2, max(1, plan.n_angles)), np.float32)
     before, stride = (k - plan.k) // plan.k_entry, room.strides[0]
+    ours = np.empty(tile.TILE, np.int64)
     for start in range(begin, end, tile.TILE):
         n = min(np.int64(tile.TILE), end - start)
-        own = np.arange(before + start, before + start + n)
-        if index:
-            own = picked.places(plan, index + 4 * start, n)
+        own = ours[:n]
+        picked.places_(plan, index + 4 * start if index else index, before + start, own)
         # Asked anew in every round, or the compiler would let go of the room.
         at = room.ctypes.data
         logw = picked.log_weights(plan, own, weights)
