@@ -176,11 +176,16 @@ def merge(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, T
 
 
 def merge_all(answers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The attention over several runs together."""
-    total = answers[0]
-    for answer in answers[1:]:
-        total = merge(total, answer)
-    return total
+    """The attention over several runs together, as `merge` has it."""
+    if len(answers) == 1:
+        return answers[0]
+    lses = torch.stack([lse for _, lse in answers])
+    lse = lses.logsumexp(0)
+    weights = torch.exp(lses - lse).nan_to_num_(0.0)[..., None]
+    out = weights[0] * answers[0][0]
+    for weight, (other, _) in zip(weights[1:], answers[1:], strict=True):
+        out.addcmul_(weight, other)
+    return out, lse
 
 
 def output(answers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

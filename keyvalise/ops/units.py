@@ -112,6 +112,8 @@ def of_heads(x: Tensor, n: int) -> Tensor:
 
 def of_tables(chosen: Tensor, counts: Sequence[int]) -> list[Tensor]:
     """Units of tables side by side, [B, A, m], by table: numbered within it, −1 where a unit is another's."""
+    if len(counts) == 1:
+        return [chosen]
     found, first = [], 0
     for n in counts:
         found.append(torch.where((chosen >= first) & (chosen < first + n), chosen - first, -1))
@@ -120,14 +122,14 @@ def of_tables(chosen: Tensor, counts: Sequence[int]) -> list[Tensor]:
 
 
 def owned(chosen: Tensor, sizes: Tensor) -> Tensor:
-    """Chosen units [B, A, m] for each of max(A, H) lists, −1 where a head has no such unit.
+    """Chosen units [B, A, m] for each of max(A, H) lists, −1 where a head that chose none lacks that unit.
 
     sizes   int [B, H, U]: entries of every unit
     """
-    n_lists = max(chosen.shape[1], sizes.shape[1])
-    wide = chosen.expand(-1, n_lists, -1)
-    has = of_heads(sizes, n_lists).gather(-1, wide.clamp(min=0)) > 0
-    return torch.where(has, wide, -1)
+    if chosen.shape[1] >= sizes.shape[1]:
+        return chosen
+    wide = chosen.expand(-1, sizes.shape[1], -1)
+    return torch.where(sizes.gather(-1, wide.clamp(min=0)) > 0, wide, -1)
 
 
 def amounts(amount: Amount, sizes: Tensor) -> Tensor:
@@ -146,7 +148,8 @@ def listed(chosen: Tensor, n_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     n_lists = max(chosen.shape[1], n_heads)
     wide = chosen.expand(-1, n_lists, -1).flatten(0, 1)
     lists, slot = (wide >= 0).nonzero(as_tuple=True)
-    return lists, lists * n_heads // n_lists, wide[lists, slot]
+    home = lists if n_heads == n_lists else lists * n_heads // n_lists
+    return lists, home, wide[lists, slot]
 
 
 def votes(logits: Tensor, sizes: Tensor) -> Tensor:

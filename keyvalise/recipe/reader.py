@@ -5,6 +5,7 @@ Knows parts by their protocols only; any of them composes with any other.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -74,9 +75,21 @@ class Reader:
         parts = (self.unit, self.summary, self.query, self.trigger)
         return tuple(dict.fromkeys(observer for part in parts for observer in part.observers))
 
+    @functools.cached_property
+    def sifting(self) -> Sifting | None:
+        return self.read if isinstance(self.read, Sifting) else None
+
+    @functools.cached_property
+    def _searching(self) -> Searching | None:
+        return self.summary if isinstance(self.summary, Searching) else None
+
+    @functools.cached_property
+    def _adapting(self) -> Adapting | None:
+        return self.read if isinstance(self.read, Adapting) else None
+
     @property
     def joins(self) -> bool:
-        return not isinstance(self.summary, Searching)
+        return self._searching is None
 
     @property
     def reads_all(self) -> bool:
@@ -85,7 +98,7 @@ class Reader:
     @property
     def _looked_at(self) -> Amount:
         """Entries of the units that are chosen."""
-        return self.read.within if isinstance(self.read, Sifting) else self.read.amount
+        return self.read.amount if self.sifting is None else self.sifting.within
 
     def bytes_per_entry(self, geometry: Geometry) -> float:
         """The most that an entry costs beside itself, in a unit or before it is in one."""
@@ -106,11 +119,11 @@ class Reader:
         if known is not None and not bool(due.any()):
             return _reads(memo), memo
         asked = self.query.query(env, queries)
-        if isinstance(self.summary, Searching):
+        if self._searching is not None:
             found = {"exact": self._searched(env, tables, asked)}
         else:
             found = self._ranked(env, tables, queries, asked, memo)
-        if known is not None:
+        if known is not None and not bool(due.all()):
             found = {name: _kept(memo[name], new, due) for name, new in found.items()}
         return _reads(found), found
 
@@ -125,8 +138,8 @@ class Reader:
         amounts = [units.amounts(self._looked_at, sizes)]
         amounts += [units.amounts(self.residual.amount, sizes)] if self.residual.amount else []
         told: dict[str, Tensor] = {}
-        if isinstance(self.read, Adapting):
-            amounts[0], told = self.read.amounts(logits, held, amounts[0], memo)
+        if self._adapting is not None:
+            amounts[0], told = self._adapting.amounts(logits, held, amounts[0], memo)
         if (ready := self.query.is_ready(env, queries)) is not None:
             amounts[0] = torch.where(ready[:, None], amounts[0], sizes.sum(-1))
         chosen = zip(("exact", "estimate"), units.within(ranking, sizes, *amounts), strict=False)
@@ -134,12 +147,12 @@ class Reader:
 
     def _searched(self, env: Env, tables: Sequence[Table], asked: Tensor) -> Tensor:
         """The best of what every table finds, one entry each."""
-        assert isinstance(self.summary, Searching)
+        assert self._searching is not None
         sizes = units.of_heads(torch.cat([table.sizes for table in tables], -1), asked.shape[1])
         amounts, first = units.amounts(self._looked_at, sizes).clamp(min=1), 0
         n, found = int(amounts.max()), []
         for table in tables:
-            mine, logits = self.summary.search(env, table, asked, n)
+            mine, logits = self._searching.search(env, table, asked, n)
             found.append((torch.where(mine < 0, -1, mine + first), logits))
             first += table.sizes.shape[-1]
         chosen, logits = (torch.cat(both, -1) for both in zip(*found, strict=True))

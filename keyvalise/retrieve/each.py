@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from keyvalise.ops import units
 from keyvalise.types.data import Env
 
 
@@ -31,7 +29,7 @@ class EachGroup:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor:
-        return logits.masked_fill(units.of_heads(sizes, logits.shape[1]) == 0, -torch.inf)
+        return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +52,4 @@ class PeakGroup:
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor:
         most: Tensor = logits.unflatten(1, (sizes.shape[1], -1)).amax(2)
-        return most.masked_fill(sizes == 0, -torch.inf)
+        return most

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from keyvalise.ops import attend, units
@@ -74,9 +73,9 @@ class EstimateResidual:
 
     def answer(self, env: Env, summaries: Summaries, chosen: Tensor, queries: Queries) -> Partial:
         keys, values, logw = (summaries[name].flatten(0, 2) for name in ("centroid", "value", "logw"))
-        n_rows, n_heads, n_units = summaries["logw"].shape
-        lists, home, unit = units.listed(chosen, n_heads)
-        counts = torch.bincount(lists, minlength=n_rows * max(chosen.shape[1], n_heads))
+        _, n_heads, n_units = summaries["logw"].shape
+        _, home, unit = units.listed(chosen, n_heads)
+        counts = (chosen >= 0).sum(-1).flatten()
         bounds, index = (0, *counts.cumsum(0).tolist()), home * n_units + unit
         told: dict[str, Any] = {"scale": queries.scale, "softcap": queries.softcap, "logw": logw}
         return Partial(*attend.ragged(queries.q, keys, values, bounds=bounds, index=index, **told))

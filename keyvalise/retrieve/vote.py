@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from keyvalise.ops import units
@@ -31,7 +30,7 @@ class VoteGroup:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor:
-        return units.votes(logits, sizes).masked_fill(sizes == 0, -torch.inf)
+        return units.votes(logits, sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +52,4 @@ class TogetherGroup:
     takes: ClassVar[frozenset[str]] = frozenset()
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor:
-        total = units.votes(logits, sizes).sum(1, keepdim=True)
-        return total.masked_fill((sizes == 0).all(1, keepdim=True), -torch.inf)
+        return units.votes(logits, sizes).sum(1, keepdim=True)

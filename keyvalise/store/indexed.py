@@ -21,7 +21,7 @@ from keyvalise.store.coded import Coded
 from keyvalise.store.runs import Near, Run
 from keyvalise.store.stowed import Stowed
 from keyvalise.types.data import Entries, Env, Partial, Queries
-from keyvalise.types.retrieve import Memo, Reads, Retrieve, Sifting, Table
+from keyvalise.types.retrieve import Memo, Reads, Retrieve, Table
 from keyvalise.types.segment import Named
 from keyvalise.types.slow import Slow
 
@@ -116,9 +116,8 @@ class Indexed:
         reads, memo = self.search(queries, tables)
         answers = [] if self.first is None else [self.first.attend(queries)[0]]
         parts = units.of_tables(reads.exact, [block.n_units for block in self.blocks])
-        read = self.retrieve.read
-        if isinstance(read, Sifting):
-            answers += sifted.read(self.blocks, parts, queries, read.amount)
+        if self.retrieve.sifting is not None:
+            answers += sifted.read(self.blocks, parts, queries, self.retrieve.read.amount)
         else:
             answers += [block.read(queries, own) for block, own in zip(self.blocks, parts, strict=True)]
         if reads.estimate is not None:

@@ -134,7 +134,7 @@ class Asking(Part, Protocol):
 class Grouping(Part, Protocol):
     """One ranking float32 [B, A, U] out of the logits [B, Hq, U] of all query heads.
 
-    sizes   int32 [B, H, U]; units without entries are ranked −inf
+    sizes   int32 [B, H, U]; units without entries get any rank
     """
 
     def ranking(self, env: Env, logits: Tensor, sizes: Tensor) -> Tensor: ...
@@ -203,7 +203,7 @@ class Residual(Part, Protocol):
     def build(self, env: Env, cut: Cut) -> dict[str, Tensor]: ...
 
     def answer(self, env: Env, summaries: Summaries, units: Tensor, queries: Queries) -> Partial:
-        """The units' part of the answer; `units` int64 [B, A, m], −1 where there is none."""
+        """The units' part of the answer; `units` int64 [B, A ≥ H, m], −1 where there is none."""
         ...
 
 
@@ -232,6 +232,11 @@ class Retrieve(Protocol):
     @property
     def joins(self) -> bool:
         """Whether blocks may be joined."""
+        ...
+
+    @property
+    def sifting(self) -> Sifting | None:
+        """`read`, if it picks entries one by one."""
         ...
 
     @property

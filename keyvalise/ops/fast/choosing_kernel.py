@@ -1,8 +1,8 @@
 """The loops of `choosing`: the least rank that is still read is found digit by digit, as a radix sort would.
 
-Every list is some thread's; the loops let go of the interpreter's lock. Ranks become whole numbers that
-ascend from the best to the worst; where they are equal, the earlier unit is better. Of every digit's values,
-how many entries lie in units with it tells which of them holds the edge.
+Every list is some thread's; the loops let go of the interpreter's lock. A unit's rank and number make one
+whole number that ascends from the best unit to the worst. Of every digit's values, how many entries lie in
+units with it tells which of them holds the edge; only units that share it are looked at again.
 """
 
 from __future__ import annotations
@@ -14,51 +14,63 @@ from keyvalise.ops.fast.compiled import seeing
 
 kernel = seeing(bits, softmax)
 
-_DIGIT = 11
+_DIGIT, _UNIT = 11, 31
+"""Bits of a digit of the rank, the last of which has one less, and bits of a unit's number."""
+
+_SHIFTS = (_UNIT + 21, _UNIT + 10, _UNIT)
+_NOBODY = np.int64(2**63 - 1)
 _SIGN, _ALL = np.uint32(0x80000000), np.uint32(0xFFFFFFFF)
 
 
 @kernel
-def _rank(x):  # type: ignore[no-untyped-def]
-    """uint32 that ascends as float32 x descends; NaN is best of all."""
-    out = np.empty(x.size, np.uint32)
+def _keys_(ranking, sizes, keys):  # type: ignore[no-untyped-def]
+    """keys [U] ascend as float32 ranks descend, NaN being best of all; equal ranks ascend by number; _NOBODY
+    where there is nothing to read. Returns the first.
+    """
     # Minus zero is no worse than zero.
-    raw = (x + np.float32(0.0)).view(np.uint32)
-    for i in range(x.size):
-        if np.isnan(x[i]):
-            out[i] = 0
-        else:
-            out[i] = raw[i] if raw[i] & _SIGN else _ALL ^ (raw[i] | _SIGN)
-    return out
+    raw, first = (ranking + np.float32(0.0)).view(np.uint32), _NOBODY
+    for i in range(keys.size):
+        rank = raw[i] if raw[i] & _SIGN else _ALL ^ (raw[i] | _SIGN)
+        rank = np.uint32(0) if np.isnan(ranking[i]) else rank
+        is_there = (sizes[i] > 0) & (ranking[i] != -np.inf)
+        keys[i] = (np.int64(rank) << _UNIT) | i if is_there else _NOBODY
+        first = min(first, keys[i])
+    return first
 
 
 @kernel
-def _edge(ranks, sizes, most):  # type: ignore[no-untyped-def]
-    """The best units that hold at most `most` entries end before this (rank, unit)."""
-    room = np.empty(1 << _DIGIT, np.int64)
-    known, mask, left = np.uint32(0), np.uint32(0), np.int64(most)
-    for shift in (21, 10, 0):
-        width = _DIGIT if shift else 10
-        room[:] = 0
-        digits = np.uint32((1 << width) - 1)
-        for i in range(ranks.size):
-            if ranks[i] & mask == known:
-                room[(ranks[i] >> np.uint32(shift)) & digits] += sizes[i]
-        digit = 0
-        while digit < (1 << width) and room[digit] <= left:
+def _digits(keys, sizes, which, shift):  # type: ignore[no-untyped-def]
+    """int64 [values of a digit]: entries of the units `which` that have it."""
+    room = np.zeros(1 << _DIGIT, np.int64)
+    digits = (1 << (_DIGIT if shift > _UNIT else _DIGIT - 1)) - 1
+    for i in which:
+        room[(keys[i] >> shift) & digits] += sizes[i]
+    return room
+
+
+@kernel
+def _edge(keys, sizes, room, most):  # type: ignore[no-untyped-def]
+    """The best units with at most `most` entries are those below this key; `room` is of the first digit."""
+    alike, left = np.arange(keys.size), most
+    for shift in _SHIFTS:
+        digit, last = 0, (1 << (_DIGIT if shift > _UNIT else _DIGIT - 1)) - 1
+        if shift != _SHIFTS[0]:
+            room = _digits(keys, sizes, alike, shift)
+        while digit <= last and room[digit] <= left:
             left -= room[digit]
             digit += 1
-        if digit == 1 << width:
-            # Everything below this prefix fits; only the whole range can be left over.
-            return np.int64(1) << 33, np.int64(0)
-        known |= np.uint32(digit) << np.uint32(shift)
-        mask |= digits << np.uint32(shift)
-    for i in range(ranks.size):
-        if ranks[i] == known:
-            if sizes[i] > left:
-                return np.int64(known), np.int64(i)
-            left -= sizes[i]
-    return np.int64(known) + 1, np.int64(0)
+        if digit > last:
+            return _NOBODY
+        n = 0
+        for i in alike:
+            alike[n] = i
+            n += ((keys[i] >> shift) & last) == digit
+        alike = alike[:n]
+    for i in alike:
+        if sizes[i] > left:
+            return keys[i]
+        left -= sizes[i]
+    return keys[alike[-1]] + 1
 
 
 @kernel
@@ -80,28 +92,23 @@ def votes(logits, sizes, begin, end, found):  # type: ignore[no-untyped-def]
 
 @kernel
 def within(ranking, sizes, edges, begin, end, found, counts):  # type: ignore[no-untyped-def]
-    """Units between two edges of every list, ascending, into found [lists, amounts, units]."""
+    """Units between two edges of every list, ascending, into found [lists, amounts, units], so many as counts
+    [lists, amounts] will say.
+    """
+    keys, size, every = np.empty(ranking.shape[1], np.int64), sizes[0], np.arange(ranking.shape[1])
     for a in range(begin, end):
-        ranks, size = _rank(ranking[a]), sizes[a].copy()
-        best, first = np.int64(1) << 33, np.int64(-1)
-        for i in range(ranks.size):
-            if ranking[a, i] == -np.inf:
-                size[i] = 0
-            if size[i] > 0 and ranks[i] < best:
-                best, first = np.int64(ranks[i]), np.int64(i)
-        before_rank, before_unit = np.int64(-1), np.int64(0)
+        size = sizes[a]
+        first = _keys_(ranking[a], size, keys)
+        is_none = keys == _NOBODY
+        room = _digits(keys, np.where(is_none, 0, size), every, _SHIFTS[0])
+        before = np.int64(0)
         for m in range(edges.shape[1]):
-            rank, unit = _edge(ranks, size, edges[a, m])
+            edge = _edge(keys, size, room, edges[a, m])
+            if m == 0 and first != _NOBODY:
+                edge = max(edge, first + 1)
             n = 0
-            for i in range(ranks.size):
-                mine = np.int64(ranks[i])
-                is_past = mine > before_rank or (mine == before_rank and i >= before_unit)
-                is_before = mine < rank or (mine == rank and i < unit)
-                is_first = i == first
-                if size[i] > 0 and ((m == 0 and is_first) or (is_past and is_before and not is_first)):
-                    found[a, m, n] = i
-                    n += 1
-            for i in range(n, ranks.size):
-                found[a, m, i] = -1
+            for i in range(keys.size):
+                found[a, m, n] = i
+                n += (before <= keys[i]) & (keys[i] < edge)
             counts[a, m] = n
-            before_rank, before_unit = rank, unit
+            before = max(before, edge)

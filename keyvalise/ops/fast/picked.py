@@ -66,7 +66,7 @@ def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def
         logw = log_weights(plan, own, weights)
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
         _gather_(own, k, k_step, k_size, at, v, v_step, v_size)
-        tile.logits_(like, plan, q, at, k_size, n, x, np.int64(0))
+        tile.logits_(like, plan, q, at, k_size, n, x, tile.NONE)
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             tile.weights_(plan, r, seen[r], logw, x, part)
@@ -75,4 +75,4 @@ def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def
             simd.fetch(k + coming[t] * k_step, k_size)
         for t in range(n):
             bits.copy(at + t * v_size, v + own[t] * v_step, v_size)
-        tile.values_(like, plan, at, v_size, seen, is_sparse, x, part, np.int64(0))
+        tile.values_(like, plan, at, v_size, seen, is_sparse, x, part, tile.NONE)

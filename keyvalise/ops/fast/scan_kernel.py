@@ -40,8 +40,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
         end = min(plan.n_entries, begin + plan.block)
         for start in range(begin, end, tile.TILE):
             n = min(np.int64(tile.TILE), end - start)
-            later = np.int64(0)
-            tile.logits_(like, plan, query, k + start * step, step, n, out[:, start : start + n], later)
+            tile.logits_(like, plan, query, k + start * step, step, n, out[:, start : start + n], tile.NONE)
 
 
 def build(kind: str) -> Any:

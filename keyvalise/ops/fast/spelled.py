@@ -92,13 +92,13 @@ def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
         logw = picked.log_weights(plan, own, weights)
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
         _spell_(plan.k, of_keys, plan.key_dim, own, steps, rows, room)
-        near, later = np.int64(0), np.int64(0)
+        near = later = np.int64(0)
         if index == 0:
             near = plan.v + own[0] * plan.v_entry
             later = plan.k + (own[0] + tile.TILE) * plan.k_entry if start + 2 * tile.TILE <= end else later
-        tile.logits_(_F32, plan, q, at, stride, n, x, near)
+        tile.logits_(_F32, plan, q, at, stride, n, x, (near, plan.v_entry, plan.v_entry))
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             tile.weights_(plan, r, seen[r], logw, x, part)
         _spell_(plan.v, of_values, plan.value_dim, own, steps, rows, room)
-        tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, later)
+        tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, (later, plan.k_entry, plan.k_entry))

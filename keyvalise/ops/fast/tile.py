@@ -17,6 +17,9 @@ from keyvalise.ops.fast.legible import LANES
 TILE = 64
 """Entries whose logits are held at once; what is spelled out of them stays in the first-level cache."""
 
+NONE = (np.int64(0),) * 3
+"""What comes later: its address, bytes from one entry to the next, bytes of one; here nothing."""
+
 _F32 = np.float32(0.0)
 # As many sums at once as keep the multipliers busy and stay in registers.
 FOUR, TWO = (4, 8) if lanes.WIDE > LANES else (2, 4)
@@ -40,15 +43,17 @@ def _entries_at_once(rows):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _ask(plan, address, stride, dim, begin, end):  # type: ignore[no-untyped-def]
-    """Have entries begin … end − 1 of a later tile brought near; codes are shorter than their channels."""
-    for t in range(begin, end):
-        simd.fetch(address + t * plan.itemsize * stride, plan.itemsize * min(dim, stride))
+def _ask(ahead, begin, end):  # type: ignore[no-untyped-def]
+    """Have entries begin … end − 1 of what comes later brought near."""
+    address, step, size = ahead
+    if address:
+        for t in range(begin, end):
+            simd.fetch(address + t * step, size)
 
 
 @inlined
 def logits_(like, plan, q, k, k_step, n, x, ahead):  # type: ignore[no-untyped-def]
-    """x[r, t] = scale · q[r]·k[t] for n entries; meanwhile values at `ahead`, if any, are brought near."""
+    """x[r, t] = scale · q[r]·k[t] for n entries; meanwhile those `ahead` are brought near."""
     dim, scale, q_step, x_step = plan.key_dim, plan.scale, 4 * plan.key_dim, x.strides[0]
     r = 0
     while r < x.shape[0]:
@@ -57,8 +62,8 @@ def logits_(like, plan, q, k, k_step, n, x, ahead):  # type: ignore[no-untyped-d
         whole = n // step * step
         for t in range(0, whole, step):
             key, at = k + t * k_step, to + 4 * t
-            if r == 0 and ahead != 0:
-                _ask(plan, ahead, plan.v_entry, plan.value_dim, t, t + step)
+            if r == 0:
+                _ask(ahead, t, t + step)
             if rows == 4:
                 _dots_4(like, query, q_step, key, k_step, dim, scale, at, x_step)
             elif rows == 2:
@@ -74,7 +79,7 @@ def logits_(like, plan, q, k, k_step, n, x, ahead):  # type: ignore[no-untyped-d
 
 @inlined
 def values_(like, plan, v, v_step, seen, is_sparse, x, part, ahead):  # type: ignore[no-untyped-def]
-    """part[r] += Σ_t x[r, t]·v[t] over seen[r] entries; if sparse, weight 0 means not read. Keys follow."""
+    """part[r] += Σ_t x[r, t]·v[t] over seen[r] entries, none of weight 0 if sparse; `ahead` as above."""
     dim, x_step, part_step = plan.value_dim, x.strides[0], part.strides[0]
     r = 0
     while r < x.shape[0]:
@@ -90,8 +95,8 @@ def values_(like, plan, v, v_step, seen, is_sparse, x, part, ahead):  # type: ig
         whole = common // step * step
         for t in range(0, whole, step):
             value, at = v + t * v_step, weights + 4 * t
-            if r == 0 and ahead != 0:
-                _ask(plan, ahead, plan.k_entry, plan.key_dim, t, t + step)
+            if r == 0:
+                _ask(ahead, t, t + step)
             if rows == 4:
                 _blend_4(like, at, x_step, value, v_step, dim, to, part_step)
             elif rows == 2:
@@ -129,13 +134,14 @@ def read(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def
     """Answer run = (queries, keys, values, log-weights, –, begin, end); row r sees those before limits[r]."""
     q, k, v, w, _, begin, end = run
     k_step, v_step = plan.itemsize * plan.k_entry, plan.itemsize * plan.v_entry
+    k_size, v_size = plan.itemsize * plan.key_dim, plan.itemsize * plan.value_dim
     for start in range(begin, end, TILE):
         n = min(np.int64(TILE), end - start)
         keys, values = k + start * k_step, v + start * v_step
-        later = keys + TILE * k_step if start + 2 * TILE <= end else np.int64(0)
+        later = (keys + TILE * k_step if start + 2 * TILE <= end else np.int64(0), k_step, k_size)
         logw = carray(bits.point(_F32, w + 4 * start), (n if plan.logw else 0,))
         is_sparse = plan.logw != 0 and softmax.has_nothing(logw, n)
-        logits_(like, plan, q, keys, k_step, n, x, values)
+        logits_(like, plan, q, keys, k_step, n, x, (values, v_step, v_size))
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             weights_(plan, r, seen[r], logw, x, part)

@@ -82,9 +82,9 @@ def read(plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
             for t in range(n):
                 position = carray(bits.point(_I32, plan.positions + 4 * own[t]), (1,))[0]
                 rotary.turn_(plan, np.float32(position), turn, room[t])
-        tile.logits_(_F32, plan, q, at, stride, n, x, np.int64(0))
+        tile.logits_(_F32, plan, q, at, stride, n, x, tile.NONE)
         for r in range(x.shape[0]):
             seen[r] = max(np.int64(0), min(n, limits[r] - start))
             tile.weights_(plan, r, seen[r], logw, x, part)
         _spell_(plan.v, of_values, head, plan.value_dim, own, room)
-        tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, np.int64(0))
+        tile.values_(_F32, plan, at, stride, seen, is_sparse, x, part, tile.NONE)
