@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+import functools
+import struct
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import spread
+from keyvalise.ops.fast import launch
 
-LEAST = 2**16
+FIELDS = ("asked", "sizes", "edges", "found", "counts", "n_lists", "n_each", "n_units")
+"""What a worker is told, int64: addresses, then counts; n_each: logits or amounts of a list. A counter of
+lists taken follows.
+"""
+
+LEAST = 2**14
 """Numbers that are worth a thread."""
 
 
@@ -22,9 +28,8 @@ def votes(logits: Tensor, sizes: Tensor) -> Tensor:
     n_lists, n_units = sizes.shape[0] * sizes.shape[1], sizes.shape[2]
     found = torch.zeros(sizes.shape, dtype=torch.float32)
     if found.numel():
-        asked = logits.float().contiguous().numpy().reshape(n_lists, -1, n_units)
-        least = _least(asked[0].size)
-        spread.run(_kernels().votes, (asked, _lists(sizes.int())), _lists(found), least=least)
+        given = {"asked": logits.float().contiguous(), "sizes": sizes.int().contiguous(), "found": found}
+        _run("votes", given, n_lists, logits.numel() // (n_lists * n_units), n_units)
     return found
 
 
@@ -33,30 +38,33 @@ def within(ranking: Tensor, sizes: Tensor, amounts: tuple[Tensor, ...]) -> list[
 
     Cost   two rounds over all units, and two more for every amount
     """
-    n_lists, n = ranking.shape[0] * ranking.shape[1], ranking.shape[-1]
-    edges = torch.stack([*amounts], -1).view(n_lists, -1).cumsum(-1)
-    found = np.empty((n_lists, len(amounts), n), np.int64)
-    counts = np.zeros((n_lists, len(amounts)), np.int64)
-    given = (_lists(ranking.float()), _lists(sizes.int()), edges.numpy())
-    spread.run(_kernels().within, given, found, counts, least=_least(n))
+    n_lists, n, n_amounts = ranking.shape[0] * ranking.shape[1], ranking.shape[-1], len(amounts)
+    found = torch.empty(n_lists, n_amounts, n, dtype=torch.long)
+    counts = torch.zeros(n_lists, n_amounts, dtype=torch.long)
+    if found.numel():
+        edges = torch.stack([*amounts], -1).view(n_lists, -1).cumsum(-1)
+        given = {"asked": ranking.float().contiguous(), "sizes": sizes.int().contiguous(), "edges": edges}
+        _run("within", {**given, "found": found, "counts": counts}, n_lists, n_amounts, n)
     chosen = []
-    for i, most in enumerate(counts.max(0, initial=0)):
-        is_one = np.arange(most) < counts[:, i, None]
-        chosen.append(torch.from_numpy(np.where(is_one, found[:, i, :most], -1)).view(*ranking.shape[:2], -1))
+    for i in range(n_amounts):
+        most = int(counts[:, i].max()) if n_lists else 0
+        is_one = torch.arange(most) < counts[:, i, None]
+        chosen.append(torch.where(is_one, found[:, i, :most], -1).view(*ranking.shape[:2], -1))
     return chosen
 
 
-def _lists(x: Tensor) -> Any:
-    """x [B, A, U] as numpy [B·A, U]."""
-    return x.contiguous().numpy().reshape(-1, x.shape[-1]) if x.numel() else np.empty((0, 0), np.float32)
+def _run(kind: str, given: dict[str, Tensor], n_lists: int, n_each: int, n_units: int) -> None:
+    """Lists are dealt to as many threads as they are worth."""
+    told = {name: tensor.data_ptr() for name, tensor in given.items()}
+    told |= {"n_lists": n_lists, "n_each": n_each, "n_units": n_units}
+    record = struct.pack(f"={len(FIELDS)}q", *(told.get(name, 0) for name in FIELDS))
+    room = ctypes.create_string_buffer(record + bytes(8))
+    n_threads = max(1, min(torch.get_num_threads(), n_lists, given["asked"].numel() // LEAST))
+    launch.run(_worker(kind), ctypes.addressof(room), n_threads)
 
 
-def _least(n: int) -> int:
-    """Lists of so many numbers each that are worth a thread."""
-    return -(-LEAST // max(1, n))
+@functools.cache
+def _worker(kind: str) -> launch.Worker:
+    from keyvalise.ops.fast import choosing_kernel  # the compiler costs a second to import
 
-
-def _kernels() -> Any:
-    from keyvalise.ops.fast import choosing_kernel
-
-    return choosing_kernel
+    return launch.Worker.of(choosing_kernel.build(kind))
