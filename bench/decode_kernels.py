@@ -111,9 +111,10 @@ def cases() -> Iterator[Callable[[], Case]]:
             yield lambda d=dtype, t=entries: dense_case(1, 4, 2, 1, 32, t, d)
         for entries in (16, 128, 1024, 4096, 32768):
             yield lambda d=dtype, t=entries: dense_case(1, 8, 4, 1, 128, t, d)
-        for n_queries in (4, 8):
+        for n_queries in (4, 8, 16, 32):
             yield lambda d=dtype, s=n_queries: dense_case(1, 8, 4, s, 128, 4096, d)
-        yield lambda d=dtype: dense_case(1, 4, 2, 8, 32, 512, d)
+        for n_queries in (8, 16, 32):
+            yield lambda d=dtype, s=n_queries: dense_case(1, 4, 2, s, 32, 512, d)
         for average in (16, 128, 2048):
             yield lambda d=dtype, t=average: ragged_case(8, 8, 4, 128, t, d)
         yield lambda d=dtype: ragged_case(1, 4, 2, 32, 128, d)

@@ -19,7 +19,7 @@ from tests.support.decoding import DTYPES, agree, expected, poisoned, runs_of
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("group", "n_queries", "key_dim", "value_dim"),
-    [(1, 1, 32, 32), (2, 3, 16, 80), (4, 1, 128, 128), (3, 1, 80, 16), (4, 3, 32, 128)],
+    [(1, 1, 32, 32), (2, 3, 16, 80), (4, 1, 128, 128), (3, 1, 80, 16), (4, 3, 32, 128), (3, 6, 40, 24)],
 )
 def test_dense(
     n_entries: int, dtype: torch.dtype, group: int, n_queries: int, key_dim: int, value_dim: int
@@ -33,7 +33,7 @@ def test_dense(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("group", "n_queries", "dim"), [(1, 3, 16), (2, 1, 128), (4, 3, 80)])
+@pytest.mark.parametrize(("group", "n_queries", "dim"), [(1, 3, 16), (2, 1, 128), (4, 3, 80), (4, 9, 72)])
 def test_ragged(dtype: torch.dtype, group: int, n_queries: int, dim: int) -> None:
     torch.manual_seed(group)
     counts = [7, 0, 1025, 63, 0, 130, 2051, 1]
@@ -96,16 +96,18 @@ def test_visible_may_differ_between_heads() -> None:
         agree((got[0][:, heads], got[1][:, heads]), want)
 
 
-def test_log_weight_of_minus_infinity_hides_even_nan() -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("n_queries", [2, 5])
+def test_log_weight_of_minus_infinity_hides_even_nan(n_queries: int, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
-    q, k, v = torch.randn(2, 8, 2, 16), torch.randn(2, 2, 700, 16), torch.randn(2, 2, 700, 16)
+    q, k, v = torch.randn(2, 8, n_queries, 16), *(torch.randn(2, 2, 700, 16).to(dtype) for _ in "kv")
     logw = torch.randn(2, 2, 700)
     gone = torch.rand(2, 2, 700) < 0.3
     gone[1, 0], gone[0, 1, :400] = True, True
     logw[gone], k[gone], v[gone] = -math.inf, math.nan, math.nan
     got = decode.dense(q, k, v, logw=logw, scale=0.21)
     agree(got, expected(q, runs_of(k.nan_to_num(), v.nan_to_num(), [700, 700], logw)))
-    assert torch.equal(got[0][1, :4], torch.zeros(4, 2, 16)) and torch.isneginf(got[1][1, :4]).all()
+    assert torch.equal(got[0][1, :4], torch.zeros(4, n_queries, 16)) and torch.isneginf(got[1][1, :4]).all()
 
 
 def test_log_weight_is_broadcast() -> None:
@@ -160,11 +162,12 @@ def test_namesakes(dtype: torch.dtype) -> None:
     agree(decode.ragged(q, *flat, offsets=torch.tensor(bounds), scale=0.21), want)
 
 
+@pytest.mark.parametrize("n_queries", [1, 16])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_every_16_bit_number_is_widened_exactly(dtype: torch.dtype) -> None:
+def test_every_16_bit_number_is_widened_exactly(dtype: torch.dtype, n_queries: int) -> None:
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     numbers = bits.view(dtype) if dtype is not torch.float32 else torch.randn(2**16)
     numbers = numbers[numbers.isfinite()]
     v = numbers[: len(numbers) // 8 * 8].view(1, 1, 1, -1)
-    q, k = torch.zeros(1, 1, 1, 8), torch.zeros(1, 1, 1, 8, dtype=dtype)
-    assert torch.equal(decode.dense(q, k, v, scale=1.0)[0], v.float())
+    q, k = torch.zeros(1, 1, n_queries, 8), torch.zeros(1, 1, 1, 8, dtype=dtype)
+    assert torch.equal(decode.dense(q, k, v, scale=1.0)[0], v.float().expand(-1, -1, n_queries, -1))

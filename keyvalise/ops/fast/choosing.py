@@ -9,12 +9,7 @@ import struct
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import launch
-
-FIELDS = ("asked", "sizes", "edges", "found", "counts", "n_lists", "n_each", "n_units")
-"""What a worker is told, int64: addresses, then counts; n_each: logits or amounts of a list. A counter of
-lists taken follows.
-"""
+from keyvalise.ops.fast import launch, plan
 
 LEAST = 2**14
 """Numbers that are worth a thread."""
@@ -57,7 +52,7 @@ def _run(kind: str, given: dict[str, Tensor], n_lists: int, n_each: int, n_units
     """Lists are dealt to as many threads as they are worth."""
     told = {name: tensor.data_ptr() for name, tensor in given.items()}
     told |= {"n_lists": n_lists, "n_each": n_each, "n_units": n_units}
-    record = struct.pack(f"={len(FIELDS)}q", *(told.get(name, 0) for name in FIELDS))
+    record = struct.pack(f"={len(plan.CHOOSING)}q", *(told.get(name, 0) for name in plan.CHOOSING))
     room = ctypes.create_string_buffer(record + bytes(8))
     n_threads = max(1, min(torch.get_num_threads(), n_lists, given["asked"].numel() // LEAST))
     launch.run(_worker(kind), ctypes.addressof(room), n_threads)

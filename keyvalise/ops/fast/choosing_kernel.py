@@ -15,7 +15,8 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from keyvalise.ops.fast import bits, choosing, kernel, softmax
+from keyvalise.ops.fast import bits, kernel, softmax
+from keyvalise.ops.fast import plan as layout
 from keyvalise.ops.fast.inlined import inlined, merged
 
 _DIGIT, _UNIT = 11, 31
@@ -145,10 +146,10 @@ def _within(told, claimed):  # type: ignore[no-untyped-def]
 
 def build(kind: str) -> Any:
     """The worker that does `kind`, votes or within: a C function of the address of a record."""
-    sources = [inspect.getsource(module) for module in (bits, softmax, choosing)]
+    sources = [inspect.getsource(module) for module in (bits, softmax, layout)]
     # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
     stamp = zlib.crc32("".join(sources).encode())
-    told = np.dtype([(name, np.int64) for name in choosing.FIELDS])
+    told = np.dtype([(name, np.int64) for name in layout.CHOOSING])
     size, does_vote = told.itemsize, kind == "votes"
 
     def work(plan):  # type: ignore[no-untyped-def]

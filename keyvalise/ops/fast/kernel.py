@@ -30,6 +30,7 @@ from keyvalise.ops.fast import (
     spelled,
     spelling,
     tile,
+    widened,
     worded,
 )
 from keyvalise.ops.fast import plan as layout
@@ -122,17 +123,25 @@ def _reader(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-
     def of_integers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
         spelled.read(plan, run, limits, x, seen, part)
 
-    def of_numbers(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+    def of_singles(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
         if plan.index:
             picked.read(like, plan, run, limits, x, seen, part)
+        else:
+            tile.read(like, plan, run, limits, x, seen, part)
+
+    def of_halves(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
+        if plan.index:
+            picked.read(like, plan, run, limits, x, seen, part)
+        elif x.shape[0] >= widened.MANY:
+            widened.read(like, plan, run, limits, x, seen, part)
         else:
             tile.read(like, plan, run, limits, x, seen, part)
 
     def of_codewords(like, plan, run, limits, x, seen, part):  # type: ignore[no-untyped-def]
         worded.read(plan, run, limits, x, seen, part)
 
-    found = {types.uint8: of_integers, types.int8: of_codewords}
-    return found.get(like, of_numbers)
+    found = {types.uint8: of_integers, types.int8: of_codewords, types.float32: of_singles}
+    return found.get(like, of_halves)
 
 
 @merged
@@ -188,6 +197,7 @@ def build(kind: str) -> Any:
         spelled,
         worded,
         rotary,
+        widened,
     )
     sources = [inspect.getsource(module) for module in (*modules, layout)]
     stamp = zlib.crc32("".join(sources).encode())

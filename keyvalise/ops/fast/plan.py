@@ -1,4 +1,4 @@
-"""The one record that tells every worker what to answer and where; shared by Python and compiled code."""
+"""The records that tell workers what to answer and where; shared by Python and compiled code."""
 
 from __future__ import annotations
 
@@ -48,3 +48,7 @@ WHOLE = (*ADDRESSES, *SIZES, *RUNS, *STRIDES, *LOOSE_STRIDES, *OF_CODES)
 
 LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
 """How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""
+
+CHOOSING = ("asked", "sizes", "edges", "found", "counts", "n_lists", "n_each", "n_units")
+"""What is told who chooses units, int64: addresses, then counts; n_each: logits or amounts of a list. Then a
+counter of lists taken."""

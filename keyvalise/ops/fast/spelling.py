@@ -129,6 +129,26 @@ def pieces(width: int, n_words: int) -> Any:
 
 
 @intrinsic
+def widen(ctx, like, entries, step, n, dim, to, pitch):  # type: ignore[no-untyped-def]
+    """to[t][d] = entries[t][d] as float32 for t < n, d < dim; from one t to the next: step, pitch bytes."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        kind, (entries, step, n, dim, to, pitch) = signature.args[0], args[1:]
+        size = lanes.STORED[kind][1]
+        with cgutils.for_range_slice(b, ir.Constant(I64, 0), n, ir.Constant(I64, 1), I64) as (t, _):
+            entry, line = lanes.at(b, entries, t, step), lanes.at(b, to, t, pitch)
+
+            def write(d: ir.Value, count: int) -> None:
+                wide = lanes.widen(b, lanes.at(b, entry, d, size), kind, count)
+                lanes.store(b, wide, lanes.at(b, line, d, 4))
+
+            lanes.sweep(b, dim, write)
+        return context.get_dummy_value()
+
+    return types.void(like, *[types.int64] * 6), emit
+
+
+@intrinsic
 def grow(ctx, word, n, to):  # type: ignore[no-untyped-def]
     """to[d] += word[d] for d < n: addresses of float16 and of float32."""
 
