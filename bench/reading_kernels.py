@@ -5,6 +5,7 @@ python bench/reading_kernels.py [CASE …] [--again] [--list]
 picked-*     attention over entries here and there      scan-*    logits of every unit
 coded-*      attention over codes where they lie        mass-*    what the newest query pays to every entry
 choosing     votes of a group, and the best units that hold so many entries
+packing-*    keys written as integers of 4 bits
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import decode
 import torch
 from torch import Tensor
 
-from keyvalise.ops import attend, units
+from keyvalise.ops import affine, attend, units
 from keyvalise.ops import mass as masses
 from keyvalise.ops.fast import choose
 from keyvalise.recipe.object import Recipe
@@ -83,6 +84,12 @@ def choosing(n_units: int = 8192) -> cases.Figure:
     return beside("choosing", call, units=n_units)
 
 
+def packing(n: int) -> cases.Figure:
+    """Keys of n tokens as integers of 4 bits, in groups of 64 channels."""
+    x = decode.normal(n * HEADS, DIM)
+    return beside(f"packing of {n}", lambda: affine.encode_rows(x, 4, 64), entries=n)
+
+
 def coded(text: str, n: int) -> cases.Figure:
     """One query per head over all entries of a coded run, against decoding them block by block."""
     shape = Geometry(1, HEADS * GROUP, HEADS, DIM, DIM, torch.bfloat16, DIM**-0.5)
@@ -129,6 +136,7 @@ CASES: dict[str, cases.Case] = {
     **{f"coded-{text}": partial(coded, text, 8192) for text in CODES},
     **{f"mass-{name}-{n}": partial(mass, name, n) for name in decode.DTYPES for n in (512, 32768)},
     "choosing": choosing,
+    **{f"packing-{n}": partial(packing, n) for n in (1, 32, 8192)},
 }
 
 if __name__ == "__main__":

@@ -10,15 +10,8 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import pack
-
-LARGEST = 65504.0
-"""The largest float16; numbers beyond it are coded as if they lay there."""
-
-_NARROW = 2.0**-10
-"""Groups narrower than this share of their size lie below float16's resolution and count as constant."""
-
-_HAIR = 1 + 2.0**-13
-"""A step may exceed the exact one by this factor: below half a level in 8 bits, above float32 noise."""
+from keyvalise.ops.fast import affine as fast
+from keyvalise.ops.halves import HAIR, LARGEST, NARROW
 
 
 def fit(x: Tensor, bits: int, dim: int = -1) -> Tensor:
@@ -29,13 +22,14 @@ def fit(x: Tensor, bits: int, dim: int = -1) -> Tensor:
              float16; step = 0 where the group is constant as far as float16 can tell
     """
     low, high = x.aminmax(dim=dim)
-    low, high = low.clamp(-LARGEST, LARGEST), high.clamp(-LARGEST, LARGEST)
+    # Which of two zeros is the smaller must not be a matter of their order.
+    low, high = low.clamp(-LARGEST, LARGEST) + 0.0, high.clamp(-LARGEST, LARGEST)
     levels = 2**bits - 1
     offset = _up(low.half(), low)
     step = _down((high - offset.float()) / levels)
     span = levels * step.float()
     size = torch.maximum(offset.float().abs(), (offset.float() + span).abs())
-    return torch.stack([step.masked_fill(span <= _NARROW * size, 0), offset], -1)
+    return torch.stack([step.masked_fill(span <= NARROW * size, 0), offset], -1)
 
 
 def quantize(x: Tensor, step: Tensor, offset: Tensor, bits: int) -> Tensor:
@@ -65,6 +59,8 @@ def encode_rows(x: Tensor, bits: int, channels: int) -> tuple[Tensor, Tensor]:
     """
     n, dim = x.shape
     groups = n_groups(dim, channels)
+    if fast.serves(x):
+        return fast.encode_rows(x, bits, groups, pack.width(dim, bits))
     size = -(-dim // groups)
     # Repeating the last channel fills the last group without widening it.
     wide = torch.cat([x.float(), x[:, -1:].float().expand(-1, groups * size - dim)], 1).view(n, groups, size)
@@ -96,4 +92,4 @@ def _down(exact: Tensor) -> Tensor:
     exact = exact.clamp(min=0)
     near = exact.half()
     below = (near.view(torch.int16) - 1).view(torch.float16)
-    return torch.where(near.float() > exact * _HAIR, below, near)
+    return torch.where(near.float() > exact * HAIR, below, near)

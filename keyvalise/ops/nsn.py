@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from keyvalise.ops import affine, hadamard, octets
+from keyvalise.ops import affine, hadamard, halves, octets
 from keyvalise.ops.octets import Book
 from keyvalise.ops.turn import Turn
 
@@ -81,7 +81,7 @@ def write(x: Tensor, group: int, book: Book, turn: Turn = NONE) -> Written:
     codes = book.encode(torch.where(scale > 0, mixed / scale, 0))
     c = book.decode(codes).to(x.dtype)
     factor = mixed.norm(dim=-1) / c.norm(dim=-1)
-    return Written(codes, factor.clamp(0, affine.LARGEST).half(), sizes, of_sizes, means, of_means)
+    return Written(codes, factor.clamp(0, halves.LARGEST).half(), sizes, of_sizes, means, of_means)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from keyvalise.ops import affine, apart, pack, signs
+from keyvalise.ops import apart, halves, pack, signs
 
 ROWS = 2**12
 """Values that are read at a time where many are summed."""
@@ -42,7 +42,7 @@ class Sums:
 
         bits, near = apart.by_head(written, heads, len(self.matrices))
         factor = (x * near).sum(-1) / near.square().sum(-1).clamp(min=torch.finfo(dtype).tiny)
-        return pack.pack(bits, 1), factor.clamp(-affine.LARGEST, affine.LARGEST).half()
+        return pack.pack(bits, 1), factor.clamp(-halves.LARGEST, halves.LARGEST).half()
 
     def read(self, packed: Tensor, factor: Tensor, heads: Tensor) -> Tensor:
         """float32 [N, D]; heads int64 [N]."""

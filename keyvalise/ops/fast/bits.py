@@ -78,6 +78,26 @@ def half(ctx, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def half_bits(ctx, x):  # type: ignore[no-untyped-def]
+    """The bits, as int16, of the float16 that is nearest to a float32."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return b.bitcast(b.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return types.int16(types.float32), emit
+
+
+@intrinsic
+def of_half(ctx, x):  # type: ignore[no-untyped-def]
+    """The float32 of a float16 whose bits are an int16."""
+
+    def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
+        return b.fpext(b.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.int16), emit
+
+
+@intrinsic
 def larger(ctx, x, y):  # type: ignore[no-untyped-def]
     """The larger of two float32; anything if one is NaN. Unlike a comparison, LLVM vectorises it."""
 

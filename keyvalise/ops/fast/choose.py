@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-Kind = Literal["dense", "ragged", "picked", "integers", "codewords", "scan", "choosing"]
+Kind = Literal["dense", "ragged", "picked", "integers", "codewords", "scan", "choosing", "packing"]
 Rival = Literal["attend", "sdpa"]
 """The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
 
@@ -32,6 +32,8 @@ class Bound(NamedTuple):
     most: int
     narrow: int
 
+
+NUMBERS = (torch.float32, torch.bfloat16, torch.float16)
 
 TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("dense", "attend", torch.float32): Bound(0, 16, 8),
@@ -55,6 +57,7 @@ TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("scan", "attend", torch.bfloat16): Bound(0, 64, 64),
     ("scan", "attend", torch.float16): Bound(0, 64, 64),
     ("choosing", "attend", torch.float32): Bound(0, 64, 64),
+    **{("packing", "attend", dtype): Bound(0, 64, 64) for dtype in NUMBERS},
 }
 """The ragged `most` is that of dense: only one query per head was timed there."""
 

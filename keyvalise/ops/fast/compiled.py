@@ -1,6 +1,6 @@
-"""How the bitstream's kernels are compiled: on first call, kept on disk where that is possible.
+"""How loops are compiled that are called from Python: on first call, kept on disk where that is possible.
 
-No fast mathematics anywhere: a decoder on another machine must find the same bits.
+No fast mathematics unless a file asks for it: a decoder on another machine must find the same bits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from numba import njit
 _CONTRACT: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
-def seeing(*modules: ModuleType) -> Callable[[Callable[..., Any]], Any]:
+def seeing(*modules: ModuleType, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compiles a function, when it is first called with new types, that takes constants or calls functions
-    from these modules.
+    from these modules; options are numba's.
     """
+    options = {**_CONTRACT, **options}
 
     def compiled(function: Callable[..., Any]) -> Any:
         try:
-            kernel = njit(cache=True, **_CONTRACT)(function)
+            kernel = njit(cache=True, **options)(function)
         except RuntimeError as flaw:
             warnings.warn(
                 f"compiled kernels cannot be kept on disk, so every process compiles them anew ({flaw}); "
@@ -33,7 +34,7 @@ def seeing(*modules: ModuleType) -> Callable[[Callable[..., Any]], Any]:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            return njit(**_CONTRACT)(function)
+            return njit(**options)(function)
         # What is kept looks at the function's own file alone; this makes it notice changes in the others.
         with contextlib.suppress(AttributeError):
             place = kernel._cache._cache_file

@@ -6,17 +6,18 @@ loops let go of the interpreter's lock; all that they write belongs to one query
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
-from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from keyvalise.ops.fast import simd
+from keyvalise.ops.fast.compiled import seeing
+
+kernel = seeing(simd)
 
 LANES = 16
 
@@ -25,20 +26,6 @@ _WIDE = ir.VectorType(_F32, LANES)
 _U = np.uint64
 _ONE, _HALF, _LOW, _SIX, _WORD = _U(1), _U(32), _U(0xFFFFFFFF), _U(6), _U(63)
 _SIGN = _U(0x80000000)
-
-
-def _kernel(function: Callable[..., Any]) -> Any:
-    """The function, compiled on first call and kept on disk where there is a folder for it."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError as flaw:
-        warnings.warn(
-            f"compiled kernels cannot be kept on disk, so every process compiles them anew ({flaw}); "
-            "set NUMBA_CACHE_DIR to a folder that can be written",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return njit(nogil=True, error_model="numpy")(function)
 
 
 @intrinsic
@@ -76,13 +63,13 @@ def _bits(ctx, x):  # type: ignore[no-untyped-def]
     return types.uint64(types.float32), emit
 
 
-@_kernel
+@kernel
 def _at(x, i):  # type: ignore[no-untyped-def]
     """Address of row i."""
     return np.int64(x.ctypes.data) + i * np.int64(x.strides[0])
 
 
-@_kernel
+@kernel
 def _mark(value, i):  # type: ignore[no-untyped-def]
     """Ascends with value, among equals with i; the lowest bit is free."""
     bits = _bits(value)
@@ -90,7 +77,7 @@ def _mark(value, i):  # type: ignore[no-untyped-def]
     return bits << _HALF | _U(i) << _ONE
 
 
-@_kernel
+@kernel
 def _insert(queue, n, mark):  # type: ignore[no-untyped-def]
     """Puts a mark in a queue of n, which descends; its place, or the queue's length where it is too low."""
     low, high = 0, n
@@ -107,7 +94,7 @@ def _insert(queue, n, mark):  # type: ignore[no-untyped-def]
     return low
 
 
-@_kernel
+@kernel
 def _walk(keys, edges, entry, query, queue, seen, visited):  # type: ignore[no-untyped-def]
     """(found, expanded, compared): best-first from the entry; `query` is an address.
 
@@ -149,7 +136,7 @@ def _walk(keys, edges, entry, query, queue, seen, visited):  # type: ignore[no-u
                     simd.fetch(_at(keys, other), size)
 
 
-@_kernel
+@kernel
 def _prune(keys, node, candidates, row):  # type: ignore[no-untyped-def]
     """Fill the row with those candidates that no kept one hides from the node, then with the nearest."""
     dim, own = keys.shape[1], _at(keys, node)
@@ -182,7 +169,7 @@ def _prune(keys, node, candidates, row):  # type: ignore[no-untyped-def]
         row[n + j] = hidden[j]
 
 
-@_kernel
+@kernel
 def search(keys, edges, entry, queries, beam, begin, end, ids, compared):  # type: ignore[no-untyped-def]
     """Fill ids and compared of queries begin … end − 1."""
     queue, seen = np.empty(beam, np.uint64), np.empty((len(keys) + 63) // 64, np.uint64)
@@ -193,7 +180,7 @@ def search(keys, edges, entry, queries, beam, begin, end, ids, compared):  # typ
             ids[i, j] = np.int32((queue[j] & _LOW) >> _ONE)
 
 
-@_kernel
+@kernel
 def link(keys, edges, entry, nodes, beam, begin, end, rows):  # type: ignore[no-untyped-def]
     """Fill the rows of nodes begin … end − 1."""
     queue, seen = np.empty(beam, np.uint64), np.empty((len(keys) + 63) // 64, np.uint64)
@@ -217,7 +204,7 @@ def link(keys, edges, entry, nodes, beam, begin, end, rows):  # type: ignore[no-
         _prune(keys, node, visited[:n], rows[i])
 
 
-@_kernel
+@kernel
 def prune(keys, nodes, starts, candidates, begin, end, rows):  # type: ignore[no-untyped-def]
     """Fill the rows of nodes begin … end − 1 from candidates[starts[i] : starts[i + 1]]."""
     for i in range(begin, end):

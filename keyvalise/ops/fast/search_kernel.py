@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 
-_OPTIONS = {"fastmath": {"reassoc", "contract", "nsz", "nnan"}, "error_model": "numpy", "forceinline": True}
+from keyvalise.ops.fast.compiled import seeing
 
-
-def _kernel(function: Callable[..., Any]) -> Any:
-    """The function, compiled on first call and kept on disk where there is a folder for it."""
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:
-        return njit(**_OPTIONS)(function)
+kernel = seeing(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
 
 
-@_kernel
+@kernel
 def _dot(a, b):  # type: ignore[no-untyped-def]
     """Σ a·b."""
     total = np.float32(0)
@@ -28,7 +18,7 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@_kernel
+@kernel
 def _insert(value, mark, cost, path, n_found):  # type: ignore[no-untyped-def]
     """Puts a value among the smallest so far, which ascend; how many there are then."""
     n_found = min(n_found + 1, len(cost))
@@ -40,7 +30,7 @@ def _insert(value, mark, cost, path, n_found):  # type: ignore[no-untyped-def]
     return n_found
 
 
-@_kernel
+@kernel
 def signs(x, matrix, beam, bits):  # type: ignore[no-untyped-def]
     """bits uint8 [M, K] of rows x [M, D] and a matrix [K, D]."""
     n_bits, dim = matrix.shape
@@ -70,7 +60,7 @@ def signs(x, matrix, beam, bits):  # type: ignore[no-untyped-def]
             place = paths[k, place] // 2
 
 
-@_kernel
+@kernel
 def words(x, tables, turned, sizes, beam, codes):  # type: ignore[no-untyped-def]
     """codes int64 [M, R] of rows x [M, D]: A·n + B in tables [R, n, D], turned the same times i, sizes
     [R, n, n] the codewords' squared lengths.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from keyvalise.ops import affine
+from keyvalise.ops import affine, halves
 
 BITS = (2, 4, 8)
 
@@ -43,7 +43,7 @@ def coded(x: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("shift", [0.0, -1.0, 30.0])
 def test_errors_stay_below_the_derived_bound(bits: int, scale: float, shift: float) -> None:
     x = torch.randn(63, 33, generator=torch.Generator().manual_seed(bits)) * scale + shift
-    x = x.clamp(-affine.LARGEST, affine.LARGEST)
+    x = x.clamp(-halves.LARGEST, halves.LARGEST)
     decoded, step, offset = coded(x, bits)
     assert ((decoded - x).abs() <= bound(x, step, offset, bits)).all()
 
@@ -86,7 +86,7 @@ def test_encoding_what_was_decoded_changes_nothing(bits: int, x: list[list[float
 @pytest.mark.parametrize("bits", BITS)
 def test_a_constant_group_has_step_zero(value: float, bits: int) -> None:
     decoded, step, _ = coded(torch.full((2, 7), value), bits)
-    held = max(min(value, affine.LARGEST), -affine.LARGEST)
+    held = max(min(value, halves.LARGEST), -halves.LARGEST)
     assert (step == 0).all() and torch.isfinite(decoded).all()
     assert ((decoded - held).abs() <= ulp(torch.tensor(held))).all()
 
@@ -95,8 +95,8 @@ def test_a_constant_group_has_step_zero(value: float, bits: int) -> None:
 def test_numbers_beyond_float16_are_written_as_its_largest(bits: int) -> None:
     decoded, step, offset = coded(torch.tensor([[-1e30, 0.0, 3.0, 1e30]]), bits)
     assert torch.isfinite(step).all() and torch.isfinite(offset).all()
-    assert decoded[0, 0] == -affine.LARGEST
-    assert abs(float(decoded[0, 3]) - affine.LARGEST) <= affine.LARGEST * (2**bits - 1) * 2.0**-10
+    assert decoded[0, 0] == -halves.LARGEST
+    assert abs(float(decoded[0, 3]) - halves.LARGEST) <= halves.LARGEST * (2**bits - 1) * 2.0**-10
 
 
 @pytest.mark.parametrize(("dim", "channels", "groups"), [(63, 64, 1), (130, 64, 3), (80, 32, 3), (7, 1, 7)])
