@@ -28,7 +28,7 @@ def encode_rows(x: Tensor, bits: int, groups: int, n_bytes: int) -> tuple[Tensor
     n, dim = x.shape
     packed = torch.empty(n, n_bytes, dtype=torch.uint8)
     scales = torch.empty(n, groups, 2, dtype=torch.int16)
-    given = (x.float().contiguous().numpy(), bits)
+    given = (x.detach().float().contiguous().numpy(), bits)
     spread.run(_kernels().encode, given, packed.numpy(), scales.numpy(), least=-(-LEAST // dim))
     return packed, scales.view(torch.float16)
 
