@@ -42,9 +42,21 @@ def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
         begin = time.perf_counter()
         with screen.status("preparing kernels"):
             decode.warm([compiled.KINDS[model.dtype], *_of_codes(recipe)])
+            _prepare_parts(model.dtype, recipe)
         took_s = time.perf_counter() - begin
         if took_s > LONG_S:
             screen.remark(f"kernels were compiled in {took_s:.0f} s; next time they are read from disk")
+
+
+def _prepare_parts(dtype: Any, recipe: Recipe) -> None:
+    """Compile what reads little and what writes integers, where the recipe does."""
+    from keyvalise.ops.fast import affine, choosing, scan
+
+    if recipe.reader is not None:
+        scan.warm(dtype)
+        choosing.warm()
+    if "integers" in _of_codes(recipe):
+        affine.warm()
 
 
 def _of_codes(recipe: Recipe) -> list[str]:

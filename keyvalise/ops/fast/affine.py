@@ -33,6 +33,11 @@ def encode_rows(x: Tensor, bits: int, groups: int, n_bytes: int) -> tuple[Tensor
     return packed, scales.view(torch.float16)
 
 
+def warm() -> None:
+    """Compile what writes integers, or load it from disk."""
+    encode_rows(torch.zeros(1, 8), 8, 1, 8)
+
+
 def _kernels() -> Any:
     from keyvalise.ops.fast import affine_kernel
 

@@ -48,6 +48,12 @@ def within(ranking: Tensor, sizes: Tensor, amounts: tuple[Tensor, ...]) -> list[
     return chosen
 
 
+def warm() -> None:
+    """Compile what chooses units, or load it from disk."""
+    for kind in ("votes", "within"):
+        _worker(kind)
+
+
 def _run(kind: str, given: dict[str, Tensor], n_lists: int, n_each: int, n_units: int) -> None:
     """Lists are dealt to as many threads as they are worth."""
     told = {name: tensor.data_ptr() for name, tensor in given.items()}

@@ -48,6 +48,11 @@ def logits(q: Tensor, x: Tensor) -> Tensor:
     return out
 
 
+def warm(dtype: torch.dtype) -> None:
+    """Compile what compares vectors of this format, or load it from disk."""
+    _worker(dtype)
+
+
 @functools.cache
 def _worker(dtype: torch.dtype) -> launch.Worker:
     from keyvalise.ops.fast import scan_kernel  # the compiler costs a second to import

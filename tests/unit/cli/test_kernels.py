@@ -9,7 +9,7 @@ import torch
 
 from keyvalise.cli import kernels
 from keyvalise.cli.screen import Screen
-from keyvalise.ops.fast import choose, decode, legible
+from keyvalise.ops.fast import affine, choose, choosing, decode, legible, scan
 from keyvalise.ops.fast.gpu import legible as on_device
 from keyvalise.recipe.object import Recipe
 
@@ -49,3 +49,30 @@ def test_what_compiling_took_is_told(
     for recipe in ("snapkv > int4 @ 25%", "center > pq", "commvq"):
         said(capsys, "cpu", recipe)
     assert compiled == [["float32"]] * 2 + [["float32", "integers"], ["float32", "codewords"], ["float32"]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "wanted"),
+    [
+        ("snapkv", set()),
+        ("int4", {"integers"}),
+        ("quest", {"scan", "units"}),
+        ("retroinfer > int8", {"scan", "units", "integers"}),
+    ],
+)
+def test_what_a_recipe_needs_is_compiled_before(
+    recipe: str, wanted: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: set[str] = set()
+    monkeypatch.setattr(decode, "warm", lambda kinds: None)
+    monkeypatch.setattr(scan, "warm", lambda dtype: compiled.add("scan"))
+    monkeypatch.setattr(choosing, "warm", lambda: compiled.add("units"))
+    monkeypatch.setattr(affine, "warm", lambda: compiled.add("integers"))
+    said(capsys, "cpu", recipe)
+    assert compiled == wanted
+
+
+def test_each_way_of_preparing_works() -> None:
+    scan.warm(torch.float16)
+    choosing.warm()
+    affine.warm()
