@@ -28,7 +28,7 @@ def loaded(name: str, device: str, recipe: Recipe, screen: Screen) -> tuple[Any,
 
 def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
     """Compile what decoding on this model needs, or say what is missing for it."""
-    from keyvalise.ops.fast import choose, decode
+    from keyvalise.ops.fast import affine, choose, choosing, decode, scan
     from keyvalise.ops.fast import legible as compiled
     from keyvalise.ops.fast.gpu import legible as on_device
 
@@ -41,22 +41,16 @@ def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
     elif model.dtype in compiled.KINDS:
         begin = time.perf_counter()
         with screen.status("preparing kernels"):
-            decode.warm([compiled.KINDS[model.dtype], *_of_codes(recipe)])
-            _prepare_parts(model.dtype, recipe)
+            codes = _of_codes(recipe)
+            decode.warm([compiled.KINDS[model.dtype], *codes])
+            if "integers" in codes:
+                affine.warm()
+            if recipe.reader is not None:
+                scan.warm(model.dtype)
+                choosing.warm()
         took_s = time.perf_counter() - begin
         if took_s > LONG_S:
             screen.remark(f"kernels were compiled in {took_s:.0f} s; next time they are read from disk")
-
-
-def _prepare_parts(dtype: Any, recipe: Recipe) -> None:
-    """Compile what reads little and what writes integers, where the recipe does."""
-    from keyvalise.ops.fast import affine, choosing, scan
-
-    if recipe.reader is not None:
-        scan.warm(dtype)
-        choosing.warm()
-    if "integers" in _of_codes(recipe):
-        affine.warm()
 
 
 def _of_codes(recipe: Recipe) -> list[str]:

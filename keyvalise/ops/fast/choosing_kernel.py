@@ -7,8 +7,6 @@ looked at again. Any number of workers may share one record: lists are dealt by 
 
 from __future__ import annotations
 
-import inspect
-import zlib
 from typing import Any
 
 import numba
@@ -17,6 +15,7 @@ from numba import carray, types
 
 from keyvalise.ops.fast import bits, kernel, softmax
 from keyvalise.ops.fast import plan as layout
+from keyvalise.ops.fast.compiled import stamp_of
 from keyvalise.ops.fast.inlined import inlined, merged
 
 _DIGIT, _UNIT = 11, 31
@@ -67,32 +66,32 @@ def _edge(keys, held, room, most, alike):  # type: ignore[no-untyped-def]
     """The best units with at most `most` entries are those below this key; `room` is of the first digit, and
     alike [U] scratch.
     """
-    left, n = most, np.int64(0)
+    left, n, i = max(most, np.int64(0)), np.int64(0), np.int64(0)
     for shift in _SHIFTS:
         digit, last = 0, _last(shift)
         if shift != _SHIFTS[0]:
             room = np.zeros(last + 1, np.int64)
-            for i in alike[:n]:
-                room[(keys[i] >> shift) & last] += held[i]
+            for unit in alike[:n]:
+                room[(keys[unit] >> shift) & last] += held[unit]
         while digit <= last and room[digit] <= left:
             left -= room[digit]
             digit += 1
         if digit > last:
             return _NOBODY
         if shift == _SHIFTS[0]:
-            for i in range(keys.size):
-                alike[n] = i
-                n += keys[i] >> shift == digit
+            for unit in range(keys.size):
+                alike[n] = unit
+                n += keys[unit] >> shift == digit
         else:
             before, n = n, np.int64(0)
-            for i in alike[:before]:
-                alike[n] = i
-                n += (keys[i] >> shift) & last == digit
-    for i in alike[:n]:
-        if held[i] > left:
-            return keys[i]
-        left -= held[i]
-    return keys[alike[n - 1]] + 1
+            for unit in alike[:before]:
+                alike[n] = unit
+                n += (keys[unit] >> shift) & last == digit
+    # Together they hold more than is left.
+    while held[alike[i]] <= left:
+        left -= held[alike[i]]
+        i += 1
+    return keys[alike[i]]
 
 
 @merged
@@ -146,9 +145,7 @@ def _within(told, claimed):  # type: ignore[no-untyped-def]
 
 def build(kind: str) -> Any:
     """The worker that does `kind`, votes or within: a C function of the address of a record."""
-    sources = [inspect.getsource(module) for module in (bits, softmax, layout)]
-    # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    stamp = zlib.crc32("".join(sources).encode())
+    stamp = stamp_of(bits, softmax, layout)
     told = np.dtype([(name, np.int64) for name in layout.CHOOSING])
     size, does_vote = told.itemsize, kind == "votes"
 

@@ -38,7 +38,7 @@ def seeing(*modules: ModuleType, **options: Any) -> Callable[[Callable[..., Any]
         # What is kept looks at the function's own file alone; this makes it notice changes in the others.
         with contextlib.suppress(AttributeError):
             place = kernel._cache._cache_file
-            place._source_stamp = (place._source_stamp, *map(_stamp, modules))
+            place._source_stamp = (place._source_stamp, stamp_of(*modules))
         return kernel
 
     return compiled
@@ -47,5 +47,8 @@ def seeing(*modules: ModuleType, **options: Any) -> Callable[[Callable[..., Any]
 kernel = seeing()
 
 
-def _stamp(module: ModuleType) -> int:
-    return zlib.crc32(inspect.getsource(module).encode())
+def stamp_of(*modules: ModuleType) -> int:
+    """A number that changes with their text: what is kept on disk looks at its own file alone, unless this is
+    a part of it.
+    """
+    return zlib.crc32("".join(map(inspect.getsource, modules)).encode())

@@ -8,10 +8,8 @@ Knows not   tensors, threads. Any number of workers may share one record: blocks
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
-import zlib
 from typing import Any
 
 import numba
@@ -34,6 +32,7 @@ from keyvalise.ops.fast import (
     worded,
 )
 from keyvalise.ops.fast import plan as layout
+from keyvalise.ops.fast.compiled import stamp_of
 from keyvalise.ops.fast.inlined import inlined, merged
 
 LIKE = {
@@ -184,23 +183,9 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
 def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
-    # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    modules = (
-        bits,
-        lanes,
-        simd,
-        spelling,
-        scratch,
-        softmax,
-        tile,
-        picked,
-        spelled,
-        worded,
-        rotary,
-        widened,
+    stamp = stamp_of(
+        bits, lanes, simd, spelling, scratch, softmax, tile, picked, spelled, worded, rotary, widened, layout
     )
-    sources = [inspect.getsource(module) for module in (*modules, layout)]
-    stamp = zlib.crc32("".join(sources).encode())
     told = record()
     size = told.itemsize
 

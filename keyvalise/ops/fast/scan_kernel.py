@@ -6,8 +6,6 @@ Flows out   products of queries and vectors, written to the address given: [list
 
 from __future__ import annotations
 
-import inspect
-import zlib
 from typing import Any
 
 import numba
@@ -16,6 +14,7 @@ from numba import carray, types
 
 from keyvalise.ops.fast import bits, kernel, lanes, simd, tile
 from keyvalise.ops.fast import plan as layout
+from keyvalise.ops.fast.compiled import stamp_of
 from keyvalise.ops.fast.inlined import inlined
 
 _F32 = np.float32(0.0)
@@ -46,9 +45,7 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
 def build(kind: str) -> Any:
     """The worker for vectors stored as `kind`, a C function of the address of a record."""
     like = kernel.LIKE[kind](0)
-    sources = [inspect.getsource(module) for module in (bits, lanes, simd, tile, layout)]
-    # The disk cache looks at this file alone; the stamp makes it notice changes in the others.
-    stamp = zlib.crc32("".join(sources).encode())
+    stamp = stamp_of(bits, lanes, simd, tile, layout)
     record = kernel.record()
 
     def work(plan):  # type: ignore[no-untyped-def]

@@ -47,12 +47,12 @@ def _scales_(side, own, steps, rows):  # type: ignore[no-untyped-def]
         if row != first + n_rows - 1:
             if row != first + n_rows:
                 at = 4 * groups * before
-                spelling.part(scales + 4 * groups * first, groups * n_rows, to + at, offsets + at)
+                spelling.separate(scales + 4 * groups * first, groups * n_rows, to + at, offsets + at)
                 first, n_rows, before = row, np.int64(0), before + n_rows
             n_rows += 1
         rows[t] = 4 * groups * (before + n_rows - 1)
     at = 4 * groups * before
-    spelling.part(scales + 4 * groups * first, groups * n_rows, to + at, offsets + at)
+    spelling.separate(scales + 4 * groups * first, groups * n_rows, to + at, offsets + at)
 
 
 @inlined

@@ -77,7 +77,7 @@ def _scale(b: ir.IRBuilder, address: ir.Value, count: int, is_shared: bool) -> i
 
 
 @intrinsic
-def part(ctx, pairs, n, evens, odds):  # type: ignore[no-untyped-def]
+def separate(ctx, pairs, n, evens, odds):  # type: ignore[no-untyped-def]
     """evens[i], odds[i] = pairs[2i], pairs[2i + 1] for i < n, any n: addresses of float16 and of float32."""
 
     def emit(context: Any, b: ir.IRBuilder, signature: Any, args: Sequence[ir.Value]) -> Any:
