@@ -12,7 +12,7 @@ from keyvalise.ops.attend import offsets
 from keyvalise.ops.fast import choose, codes, decode
 from keyvalise.ops.fast.gpu import decode as device
 from keyvalise.ops.fast.gpu import legible
-from keyvalise.types.written import Integers, Written
+from keyvalise.types.written import Written
 
 
 def attend(
@@ -30,9 +30,8 @@ def attend(
     n_entries, n_heads = bounds[-1], (len(bounds) - 1) // q.shape[0]
     told: dict[str, Any] = {"logw": logw, "scale": scale, "softcap": softcap}
     if n_entries and index is None and q.device.type == "cuda":
-        if not (isinstance(keys, Integers) and isinstance(values, Integers) and device.spells(keys, values)):
-            return None
-        return device.integers(q, keys, values, offsets=offsets(bounds), **told)
+        is_read = device.reads(keys, values)
+        return device.coded(q, keys, values, offsets=offsets(bounds), **told) if is_read else None
     if q.device.type != "cpu" or n_entries == 0:
         return None
     per_head, kind = q.shape[1] * q.shape[2] // n_heads, codes.kind(keys)

@@ -46,5 +46,5 @@ def _of_codes(run: Coded, geometry: Geometry) -> str:
     q = torch.zeros(n_rows, geometry.n_query_heads, 1, geometry.key_dim, device=run.device)
     queries = Queries(q, Stretch.whole(1, (0,) * n_rows), geometry, run.env.rope)
     bounds = (0, *([min(1, run.bounds[-1])] * (n_rows * n_heads)))
-    found = in_place.answer(run, queries, torch.zeros(1, dtype=torch.long, device=run.device), bounds)
+    found = in_place.answer(run, queries, bounds=bounds)
     return "decoded" if found is None else "in place"

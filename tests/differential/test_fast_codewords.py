@@ -10,34 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from keyvalise.ops import coded, codewords, rope
+from keyvalise.ops import coded
 from keyvalise.ops.fast import choose, decode
-from keyvalise.types.geometry import Rope
 from keyvalise.types.written import Codewords
 from tests.support.decoding import agree, expected
+from tests.support.naming import drawn, read, turning
 
 PIECES = {32: (32, 16, 8, 4, 2, 1), 64: (16, 8, 1), 128: (32, 64)}
 """Names of a vector, by its numbers: codewords of 1 to 128 numbers."""
-
-
-def turning(dim: int, *, is_interleaved: bool = False, scaling: float = 1.0) -> Rope:
-    return Rope(10000.0 ** -(torch.arange(dim // 2) / (dim // 2)), is_interleaved, scaling)
-
-
-def drawn(n: int, n_heads: int, dim: int, m: int, *, is_sum: bool, has_length: bool) -> Codewords:
-    books = torch.randn(n_heads, m, 256, dim if is_sum else dim // m).half()
-    lengths = 3 * torch.rand(n, 1).half() if has_length else None
-    return Codewords(torch.randint(0, 256, (n, m), dtype=torch.uint8), books, dim, lengths)
-
-
-def read(side: Codewords, heads: Tensor) -> Tensor:
-    """What the names stand for: float32 [N, D]."""
-    spell = codewords.summed if side.books.shape[3] == side.dim else codewords.spelled
-    x = spell(side.codes.int(), heads, side.books)
-    x = x if side.lengths is None else x * side.lengths.float()
-    return x if side.turn is None else rope.apply(x, *side.turn)
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,11 +20,13 @@ from tests.unit.builders import make_entries, make_geometry, make_piece
 
 COMPILING = """
 import sys
+from dataclasses import replace
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
 from keyvalise.ops.fast.gpu import decode, legible, mass, start
-from keyvalise.types.written import Integers
+from keyvalise.types.geometry import Rope
+from keyvalise.types.written import Codewords, Integers
 from tests.unit.builders import make_entries, make_geometry, make_piece
 
 class Absent:
@@ -59,7 +61,13 @@ assert len(hashes) == n_before, "compiled anew for another number of entries"
 flat, offsets = k[0].flatten(0, 1), torch.tensor([0, 63, 520])
 decode.ragged(q, flat, flat, offsets=offsets, scale=0.1)
 side = Integers(torch.zeros(520, 64, dtype=torch.uint8), torch.zeros(520, 2, 2).half(), 4, 128)
-decode.integers(q, side, side, offsets=offsets, scale=0.1)
+decode.coded(q, side, side, offsets=offsets, scale=0.1)
+names, lengths = torch.zeros(520, 16, dtype=torch.uint8), torch.zeros(520, 1).half()
+halves, pairs = (Rope(torch.zeros(64), is_interleaved) for is_interleaved in (False, True))
+places = torch.zeros(520, dtype=torch.int32)
+for size, rope in ((8, halves), (128, pairs)):
+    side = Codewords(names, torch.zeros(2, 16, 256, size).half(), 128, lengths)
+    decode.coded(q, replace(side, turn=(places, rope)), side, offsets=offsets, scale=0.1)
 geometry, entries = make_geometry(query_heads=2 * group, dim=128), make_entries(k)
 mass.window_mass(geometry, q, torch.tensor([[258, 259]]), entries)
 mass.column_sums(geometry, make_piece(q, (258,), torch.zeros(1, 2 * group, 2)), entries)
@@ -79,24 +87,24 @@ def test_kernels_compile_for_a_device_that_is_not_there(
     command = [sys.executable, "-c", COMPILING, capability, dtype, group]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
-    names = ["split", "merge"] * 4 + ["norms", "columns", "columns"]
+    names = ["split", "merge"] * 6 + ["norms", "columns", "columns"]
     assert done.stdout.split() == [word for name in names for word in (name, "True")]
 
 
 def test_the_page_of_figures_is_a_table() -> None:
-    from bench import gpu
+    from bench import gpu_page
 
-    assert "Nothing has been measured" in gpu.table([])
+    assert "Nothing has been measured" in gpu_page.table([])
     machine = {"device": "some device", "torch": "2", "triton": "3", "copy_per_s": 2e12}
     times = {"least": 0.01, "median": 0.0125, "host": 0.08}
     lines = [
-        gpu.described(kind, "bfloat16", 4, 1, entries)
+        {"kind": kind, "dtype": "bfloat16", "H": 8, "G": 4, "S": 1, "D": 128, "T": entries}
         | {"bytes": 7, "ms": dict.fromkeys(ways, times), "share_of_copy": 0.634}
         | machine
         for kind, ways in (("dense", ("kernel", "sdpa", "plain")), ("window", ("kernel", "plain")))
         for entries in (131072, 1024, 1024)
     ]
-    page = gpu.table(lines)
+    page = gpu_page.table(lines)
     assert page.index("| bfloat16 | 4 | 1,024 |") < page.index("| bfloat16 | 4 | 131,072 |")
     assert page.count("| bfloat16 |") == 4 and "2000 GB/s" in page
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]

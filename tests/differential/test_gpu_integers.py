@@ -62,7 +62,7 @@ def test_each_side_may_be_written_in_its_own_way(
     )
     q, logw = torch.randn(2, 2 * group, 1, dims[0]), torch.randn(sum(counts))
     bounds = list(itertools.accumulate(counts, initial=0))
-    got = decode.integers(
+    got = decode.coded(
         q.to(to),
         moved(keys, to),
         moved(values, to),
@@ -95,7 +95,7 @@ def test_what_is_read_is_what_is_decoded(data: st.DataObject) -> None:
     keys, values = code.decode(env, codes, Where.alone(n), torch.float32)
     bounds = list(itertools.accumulate(counts, initial=0))
     sides, q = code.integers(env, codes, group_of), torch.randn(1, 4, n_queries, dims[0])
-    got = decode.integers(q, *sides, offsets=torch.tensor(bounds), scale=0.21)
+    got = decode.coded(q, *sides, offsets=torch.tensor(bounds), scale=0.21)
     runs = [(keys[a:b], values[a:b], torch.zeros(b - a)) for a, b in itertools.pairwise(bounds)]
     agree(got, expected(q, runs))
 
@@ -110,7 +110,7 @@ def test_entries_that_left_their_group_find_it_by_number(device: str) -> None:
     planes = torch.cat([(codes >> (2 * plane)) & 3 for plane in range(4)], 1).float()
     x = scales[row_of.long(), :, 1].float() + scales[row_of.long(), :, 0].float() * planes
     q, one = torch.randn(1, 2, 1, 32), moved(side, to)
-    got = decode.integers(q.to(to), one, one, offsets=torch.tensor([0, 63]), scale=0.21)
+    got = decode.coded(q.to(to), one, one, offsets=torch.tensor([0, 63]), scale=0.21)
     agree(got, expected(q, [(x, x, torch.zeros(63))]))
 
 
@@ -124,7 +124,7 @@ def test_what_an_integer_stands_for(device: str, bits: int) -> None:
     zero, _ = written(1, 32, bits, 32)
     for i in range(3):
         one = Integers(packed[i : i + 1], scales[i : i + 1].contiguous(), bits, 32)
-        out, _ = decode.integers(
+        out, _ = decode.coded(
             torch.zeros(1, 1, 1, 32, device=to),
             moved(zero, to),
             moved(one, to),
@@ -142,8 +142,6 @@ def test_poison_behind_the_runs_is_not_read(device: str) -> None:
     for side in (keys, values):
         side.scales[30:] = torch.nan
     q, bounds = torch.randn(1, 4, 1, 32), [0, 23, 30]
-    got = decode.integers(
-        q.to(to), moved(keys, to), moved(values, to), offsets=torch.tensor(bounds), scale=0.21
-    )
+    got = decode.coded(q.to(to), moved(keys, to), moved(values, to), offsets=torch.tensor(bounds), scale=0.21)
     want = attend.ragged(q, k[:30], v[:30], bounds=bounds, scale=0.21)
     agree(got, want)

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from keyvalise.ops import affine
+from keyvalise.ops.fast import choose
 from keyvalise.ops.fast.gpu import decode, legible, mass, sizes
 from keyvalise.types.written import Integers
 from tests.unit.builders import make_entries, make_geometry, make_piece
@@ -90,6 +91,15 @@ def test_on_the_cpu_only_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "one device; got cpu, meta" in str(legible.flaw(k, k.to("meta")))
 
 
+def test_it_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legible, "flaw_at", lambda *_: None)
+    k, side = torch.randn(1, 2, 7, 16), Integers(*affine.encode_rows(torch.randn(40, 32), 4, 32), 4, 32)
+    asked = torch.randn(1, 6, 1, 16), make_entries(k)
+    assert decode.available(k, k) and decode.reads(side, side) and mass.available(*asked)
+    monkeypatch.setattr(choose, "_forced", lambda: False)
+    assert not decode.available(k, k) and not decode.reads(side, side) and not mass.available(*asked)
+
+
 @pytest.mark.parametrize(
     ("hip", "capability", "message"), [("6", (9, 0), "not for ROCm"), (None, (7, 5), "8.0 or more")]
 )
@@ -127,7 +137,7 @@ def test_what_cannot_be_read_is_refused() -> None:
 def test_integers_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(legible, "flaw_at", lambda *_: None)
     side = Integers(*affine.encode_rows(torch.randn(40, 32), 4, 32), 4, 32)
-    assert decode.spells(side, side)
+    assert decode.reads(side, side)
     for other, message in (
         (replace(side, codes=side.codes.flip(0)[::2]), "contiguous"),
         (replace(side, scales=side.scales.float()), "scales float16"),
@@ -139,9 +149,9 @@ def test_integers_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatc
         (replace(side, dim=1024), "1 to 512"),
     ):
         assert message in str(legible.flaw_of(other))
-        assert not decode.spells(other, side) and not decode.spells(side, other)
+        assert not decode.reads(other, side) and not decode.reads(side, other)
         with pytest.raises(ValueError, match=message):
-            decode.integers(torch.randn(1, 1, 1, 32), side, other, offsets=torch.tensor([0, 40]), scale=1.0)
+            decode.coded(torch.randn(1, 1, 1, 32), side, other, offsets=torch.tensor([0, 40]), scale=1.0)
 
 
 def test_entries_that_cannot_be_weighed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

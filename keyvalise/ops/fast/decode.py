@@ -129,8 +129,9 @@ def coded(
     strides = (0, 0, *keys.codes.stride()), (0, 0, *values.codes.stride())
     offsets = offsets.to(torch.int32).contiguous()
     n_heads = n_lists // max(1, q.shape[0])
-    if isinstance(keys, Codewords) and len(keys.books) != n_heads:
-        raise ValueError(f"books of {len(keys.books)} heads do not fit {n_heads}")
+    for side in (keys, values):
+        if isinstance(side, Codewords) and len(side.books) != n_heads:
+            raise ValueError(f"books of {len(side.books)} heads do not fit {n_heads}")
     runs = _Runs(n_lists, n_heads, n_entries, *strides, None, offsets, wide, index)
     return _answer(
         q, keys.codes, values.codes, runs, visible=None, scale=scale, softcap=softcap, of=(keys, values)

@@ -28,6 +28,7 @@ from keyvalise.ops.fast import (
     spelled,
     spelling,
     tile,
+    waves,
     widened,
     worded,
 )
@@ -183,9 +184,8 @@ def _work(like, plan, claimed):  # type: ignore[no-untyped-def]
 def build(kind: str) -> Any:
     """The worker for entries stored as `kind`, a C function of the address of a record."""
     like = LIKE[kind](0)
-    stamp = stamp_of(
-        bits, lanes, simd, spelling, scratch, softmax, tile, picked, spelled, worded, rotary, widened, layout
-    )
+    parts = (simd, spelling, scratch, softmax, tile, picked, spelled, worded, rotary, waves, widened)
+    stamp = stamp_of(bits, lanes, *parts, layout)
     told = record()
     size = told.itemsize
 

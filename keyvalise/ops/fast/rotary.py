@@ -2,7 +2,7 @@
 
 Flows in    a position, the plan's frequencies and scaling; a row of float32, changed in place
 Knows not   whose row it is. Angles are those of `types.geometry.Rope`: the phase is rounded to float32 before
-            anything is taken of it; its sine and cosine err by at most 5·10⁻⁷.
+            anything is taken of it, as `waves` says.
 """
 
 from __future__ import annotations
@@ -12,26 +12,22 @@ import math
 import numpy as np
 from numba import carray
 
-from keyvalise.ops.fast import bits, simd
+from keyvalise.ops.fast import bits, simd, waves
 from keyvalise.ops.fast.inlined import inlined
 from keyvalise.ops.fast.legible import LANES
 
 _F32 = np.float32(0.0)
-_TURNS = 0.5 / math.pi
 _ROUND = 1.5 * 2.0**52
 _PI, _ONE, _TWO = np.float32(math.pi), np.float32(1.0), np.float32(2.0)
-# Chebyshev fits made for this file: (sin y / y − 1) / y² and (cos y − 1) / y² in y², |y| ≤ π/2.
-_S0, _S1 = np.float32(-0.16666666), np.float32(8.33324234e-3)
-_S2, _S3 = np.float32(-1.98227613e-4), np.float32(2.63481538e-6)
-_C0, _C1, _C2 = np.float32(-0.5), np.float32(4.16666594e-2), np.float32(-1.38886520e-3)
-_C3, _C4 = np.float32(2.47746005e-5), np.float32(-2.62979384e-7)
+_S0, _S1, _S2, _S3 = (np.float32(x) for x in waves.SINE)
+_C0, _C1, _C2, _C3, _C4 = (np.float32(x) for x in waves.COSINE)
 
 
 @inlined(fastmath={"contract"})
 def _angles_(frequencies, position, scaling, cos, sin):  # type: ignore[no-untyped-def]
     """scaling times the cosines and sines of position·frequencies; reordering would undo the rounding."""
     for k in range(frequencies.size):
-        turns = np.float64(position * frequencies[k]) * _TURNS
+        turns = np.float64(position * frequencies[k]) * waves.TURNS
         # Half of what exceeds whole turns; its sine and cosine give those of the whole by doubling.
         y = np.float32(turns - ((turns + _ROUND) - _ROUND)) * _PI
         z = y * y

@@ -14,21 +14,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from keyvalise.ops.fast import choose
 from keyvalise.ops.fast.gpu import legible, sizes, start, told
-from keyvalise.types.written import Integers
+from keyvalise.types.written import Codewords, Written
 
 Side = tuple[told.Side, told.Shape]
 """Where keys or values lie, and what they look like."""
 
 
 def available(k: Tensor, v: Tensor) -> bool:
-    """Whether these stored entries can be read, see `legible.flaw`."""
-    return legible.flaw(k, v) is None
+    """Whether these stored entries can be read, see `legible.flaw`, and nobody forbids it."""
+    return not choose.is_forbidden() and legible.flaw(k, v) is None
 
 
-def spells(keys: Integers, values: Integers) -> bool:
-    """Whether these integers can be read, see `legible.flaw_of`."""
-    return legible.flaw_of(keys) is None and legible.flaw_of(values) is None
+def reads(keys: Written, values: Written) -> bool:
+    """Whether these can be read, see `legible.flaw_of`, and nobody forbids it."""
+    return not choose.is_forbidden() and legible.flaw_of(keys) is None and legible.flaw_of(values) is None
 
 
 def dense(
@@ -86,25 +87,28 @@ def ragged(
     return _answer(q, sides, lists, k.shape[0], visible=visible, logw=wide, scale=scale, softcap=softcap)
 
 
-def integers(
+def coded(
     q: Tensor,
-    keys: Integers,
-    values: Integers,
+    keys: Written,
+    values: Written,
     *,
     offsets: Tensor,
     logw: Tensor | None = None,
     scale: float,
     softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`ragged` over entries that are integers with steps and offsets, spelled out a tile at a time.
+    """`ragged` over integers with steps and offsets, or names of codewords, spelled out a tile at a time.
 
-    Raises   ValueError where `spells` is false
+    Raises   ValueError where `reads` is false
     """
     _refuse(legible.flaw_of(keys) or legible.flaw_of(values))
     n_entries = keys.codes.shape[0]
     lists, wide = _flat(q, offsets, logw, n_entries)
     sides = told.side_of(keys), told.side_of(values)
     _check(q, lists, (keys.codes, values.codes), keys.dim)
+    for side in (keys, values):
+        if isinstance(side, Codewords) and len(side.books) != lists.n_heads:
+            raise ValueError(f"books of {len(side.books)} heads do not fit {lists.n_heads}")
     return _answer(q, sides, lists, n_entries, visible=None, logw=wide, scale=scale, softcap=softcap)
 
 

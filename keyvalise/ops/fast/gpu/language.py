@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from keyvalise.ops.fast import plan
+
 triton: Any = importlib.import_module("triton")
 tl: Any = importlib.import_module("triton.language")
 jit: Any = triton.jit
@@ -22,3 +24,6 @@ IS_INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 SUMS, WIDE, NARROW = (tl.constexpr(i) for i in range(3))
 """How numbers are multiplied, see `sizes.Product`."""
+
+WORDS = tl.constexpr(plan.WORDS)
+"""Codewords of a book."""

@@ -9,7 +9,8 @@ import os
 import torch
 from torch import Tensor
 
-from keyvalise.types.written import Integers
+from keyvalise.ops.fast import sound
+from keyvalise.types.written import Integers, Written
 
 KINDS = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -34,28 +35,13 @@ def flaw(k: Tensor, v: Tensor) -> str | None:
     return flaw_in(k.shape[-1], v.shape[-1])
 
 
-def flaw_of(side: Integers) -> str | None:
-    """Why these integers cannot be read, or None."""
-    codes, scales, row_of = side.codes, side.scales, side.row_of
-    if found := flaw_at(codes, scales, *([] if row_of is None else [row_of])):
+def flaw_of(side: Written) -> str | None:
+    """Why what is written so cannot be read, or None."""
+    if found := flaw_at(*sound.tensors(side)) or flaw_in(side.dim) or sound.flaw(side):
         return found
-    n_bytes = -(-side.dim * side.bits // 8)
-    if found := flaw_in(side.dim):
-        return found
-    if side.bits not in (1, 2, 4, 8):
-        return f"codes must have 1, 2, 4 or 8 bits; got {side.bits}"
-    if codes.dtype is not torch.uint8 or codes.shape[1:] != (n_bytes,) or scales.dtype is not torch.float16:
-        return (
-            f"codes must be bytes [N, {n_bytes}] and scales float16; got {tuple(codes.shape)}, {scales.dtype}"
-        )
-    if scales.ndim != 3 or scales.shape[2] != 2 or not 1 <= scales.shape[1] <= side.dim:
-        return f"scales must be [M, groups, 2], at most {side.dim} groups; got {tuple(scales.shape)}"
-    if not (codes.is_contiguous() and scales.is_contiguous()) or scales.storage_offset() % 2:
-        return "codes and scales must be contiguous"
-    if row_of is None:
-        return "an entry has no scales" if len(codes) > len(scales) * side.run else None
-    is_fit = row_of.dtype is torch.int32 and row_of.is_contiguous() and row_of.shape == codes.shape[:1]
-    return None if is_fit else "what finds the scales must be int32 and contiguous, one per entry"
+    if isinstance(side, Integers) and side.scales.storage_offset() % 2:
+        return "scales must begin at a whole number of four bytes"
+    return None
 
 
 def flaw_in(*dims: int) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from keyvalise.ops.fast import choose
 from keyvalise.ops.fast.gpu import legible, sizes, start, told
 from keyvalise.types.data import Entries, Piece
 from keyvalise.types.geometry import Geometry
@@ -30,8 +31,8 @@ def flaw(q: Tensor, entries: Entries) -> str | None:
 
 
 def available(q: Tensor, entries: Entries) -> bool:
-    """Whether kernels can weigh these entries."""
-    return flaw(q, entries) is None
+    """Whether kernels can weigh these entries, and nobody forbids it."""
+    return not choose.is_forbidden() and flaw(q, entries) is None
 
 
 def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:

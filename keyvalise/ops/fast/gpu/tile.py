@@ -1,68 +1,28 @@
-"""What kernels do with a tile: read entries, whole or as integers, and multiply.
+"""What kernels do with a tile: read entries, as they are stored or written, and multiply.
 
-Axes   R queries, N entries, W lanes. Lane i holds channel `channels()[i]`: integers of fewer than eight bits
-       lie in planes, and every plane is filled up to a power of two.
+Axes   R queries, N entries, W lanes, see `lanes`
 """
 
 from __future__ import annotations
 
+from keyvalise.ops.fast.gpu import whole, words
+from keyvalise.ops.fast.gpu.lanes import channels
 from keyvalise.ops.fast.gpu.language import IS_INTERPRETED, NARROW, SUMS, constexpr, jit, tl
 
 
 @jit
-def channels(SHAPE: constexpr):  # type: ignore[no-untyped-def]
-    """The channel of every lane, and whether there is one."""
-    lane = tl.arange(0, SHAPE.width)
-    if SHAPE.bits == 8:
-        channel = lane
-        is_channel = lane < SHAPE.dim
-    else:
-        PLANE: constexpr = SHAPE.width * SHAPE.bits // 8
-        BYTES: constexpr = (SHAPE.dim * SHAPE.bits + 7) // 8
-        channel = lane // PLANE * BYTES + lane % PLANE
-        is_channel = (lane % PLANE < BYTES) & (channel < SHAPE.dim)
-    return channel, is_channel
-
-
-@jit
 def read(side, row, head, entry, live, SHAPE: constexpr):  # type: ignore[no-untyped-def]
-    """[N, W] of the entries int64 [N] that are live, zero elsewhere; as stored, or float32 of integers."""
-    channel, is_channel = channels(SHAPE)
-    mask = live[:, None] & is_channel[None, :]
-    at = side.at + row * side.row + head * side.head + (entry * side.entry)[:, None]
-    if side.pairs is None:
-        found = tl.load(at + channel[None, :], mask=mask, other=0.0)
-    else:
-        PLANE: constexpr = SHAPE.width * SHAPE.bits // 8
-        lane = tl.arange(0, SHAPE.width)
-        codes = tl.load(at + (lane % PLANE)[None, :], mask=mask, other=0).to(tl.int32)
-        codes = (codes >> (lane // PLANE * SHAPE.bits)[None, :]) & ((1 << SHAPE.bits) - 1)
-        pair = steps(side, entry, live, SHAPE)
-        step = (pair & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-        offset = (pair >> 16).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
-        found = offset + step * codes.to(tl.float32)
-    return found
-
-
-@jit
-def steps(side, entry, live, SHAPE: constexpr):  # type: ignore[no-untyped-def]
-    """int32 [N, W]: step and offset of every lane, which lie side by side, as one number."""
-    GROUP: constexpr = (SHAPE.dim + SHAPE.groups - 1) // SHAPE.groups
-    if side.row_of is None:
-        own = entry // side.run
-    else:
-        own = tl.load(side.row_of + entry, mask=live, other=0).to(tl.int64)
-    at = side.pairs + (own * SHAPE.groups)[:, None]
-    if SHAPE.groups * GROUP == SHAPE.width and GROUP > 1:
-        # Lanes are channels and groups are even: each number is read once, not by all of its lanes.
-        few = tl.load(at + tl.arange(0, SHAPE.groups)[None, :], mask=live[:, None], other=0)
-        wide = tl.broadcast_to(few[:, :, None], (entry.shape[0], SHAPE.groups, GROUP))
-        pair = tl.reshape(wide, (entry.shape[0], SHAPE.width))
+    """[N, W] of the entries int64 [N] that are live, zero elsewhere; as stored, or float32 of codes."""
+    if side.words is not None:
+        found = words.spell(side, head, entry, live, SHAPE)
+    elif side.pairs is not None:
+        found = whole.spell(side, entry, live, SHAPE)
     else:
         channel, is_channel = channels(SHAPE)
         mask = live[:, None] & is_channel[None, :]
-        pair = tl.load(at + (channel // GROUP)[None, :], mask=mask, other=0)
-    return pair
+        at = side.at + row * side.row + head * side.head + (entry * side.entry)[:, None]
+        found = tl.load(at + channel[None, :], mask=mask, other=0.0)
+    return found
 
 
 @jit

@@ -8,14 +8,30 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops.fast.gpu import sizes
-from keyvalise.types.written import Integers
+from keyvalise.types.written import Codewords, Integers, Written
+
+
+class Turn(NamedTuple):
+    """How far keys are turned: int32 positions of all entries, and what `types.geometry.Rope` says."""
+
+    positions: Tensor
+    frequencies: Tensor
+    scaling: float
+
+
+class Words(NamedTuple):
+    """What names stand for: float16 books [H, pieces, 256, size], lengths of entries, how far they turn."""
+
+    books: Tensor
+    lengths: Tensor | None
+    turn: Turn | None
 
 
 class Side(NamedTuple):
     """Where keys or values lie: strides of rows, heads and entries, in elements.
 
     Of integers also step and offset, side by side in int32 [M, groups]; an entry finds its own in row_of, or
-    shares them with its neighbours, `run` of them.
+    shares them with its neighbours, `run` of them. Of names what they stand for.
     """
 
     at: Tensor
@@ -25,15 +41,22 @@ class Side(NamedTuple):
     pairs: Tensor | None = None
     row_of: Tensor | None = None
     run: int = 1
+    words: Words | None = None
 
 
 class Shape(NamedTuple):
-    """Channels of a side, bits of each (8 if they are no integers), groups with a step, lanes of a tile."""
+    """Channels of a side, bits of each (8 if they are no integers), groups with a step, lanes of a tile; of
+    names also how many an entry has, channels of a codeword, angles by which keys turn.
+    """
 
     dim: int
     bits: int
     groups: int
     width: int
+    pieces: int = 0
+    size: int = 0
+    angles: int = 0
+    is_interleaved: bool = False
 
 
 class Plane(NamedTuple):
@@ -90,11 +113,26 @@ def side(x: Tensor) -> tuple[Side, Shape]:
     return Side(x, row, head, entry), Shape(x.shape[-1], 8, 1, sizes.lanes(x.shape[-1]))
 
 
-def side_of(x: Integers) -> tuple[Side, Shape]:
-    """Entries that are integers."""
+def side_of(x: Written) -> tuple[Side, Shape]:
+    """Entries that are written."""
+    return _of_integers(x) if isinstance(x, Integers) else _of_names(x)
+
+
+def _of_integers(x: Integers) -> tuple[Side, Shape]:
     pairs = x.scales.flatten(1).view(torch.int32)
     found = Side(x.codes, 0, 0, x.codes.shape[1], pairs, x.row_of, x.run)
     return found, Shape(x.dim, x.bits, x.scales.shape[1], sizes.lanes(x.dim, x.bits))
+
+
+def _of_names(x: Codewords) -> tuple[Side, Shape]:
+    _, pieces, _, size = x.books.shape
+    shape = Shape(x.dim, 8, 1, sizes.lanes(x.dim), pieces, size)
+    turn = None
+    if x.turn is not None:
+        positions, rope = x.turn
+        turn = Turn(positions, rope.frequencies, rope.scaling)
+        shape = shape._replace(angles=rope.frequencies.numel(), is_interleaved=rope.is_interleaved)
+    return Side(x.codes, 0, 0, pieces, words=Words(x.books, x.lengths, turn)), shape
 
 
 def plane(x: Tensor, *shape: int) -> Plane:
