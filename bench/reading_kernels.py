@@ -5,6 +5,8 @@ python bench/reading_kernels.py [CASE …] [--again] [--list]
 picked-*     attention over entries here and there      scan-*    logits of every unit
 coded-*      attention over codes where they lie        mass-*    what the newest query pays to every entry
 choosing     votes of a group, and the best units that hold so many entries
+window-*     what the newest 32 queries pay             sums-*    what all queries of a piece pay
+nearest-*    every vector's nearest centre of 256       books-*   centres themselves, three rounds of k-means
 packing-*    keys written as integers of 4 bits
 """
 
@@ -21,7 +23,7 @@ import decode
 import torch
 from torch import Tensor
 
-from keyvalise.ops import affine, attend, units
+from keyvalise.ops import affine, attend, kmeans, units
 from keyvalise.ops import mass as masses
 from keyvalise.ops.fast import choose
 from keyvalise.recipe.object import Recipe
@@ -130,11 +132,56 @@ def mass(name: str, n: int) -> cases.Figure:
     return beside(f"mass of {n}, {name}", call, entries=n, dtype=name)
 
 
+def many(kind: str, name: str, n_queries: int, n: int) -> cases.Figure:
+    """The newest queries of every head against all keys: a window's, or a piece's whose lse is known."""
+    dtype = decode.DTYPES[name]
+    shape = Geometry(1, HEADS * GROUP, HEADS, DIM, DIM, dtype, DIM**-0.5)
+    keys, q = (
+        decode.normal(1, HEADS, n, DIM, dtype=dtype),
+        decode.normal(1, HEADS * GROUP, n_queries, DIM, seed=1),
+    )
+    places = torch.arange(n, dtype=torch.int32).expand(1, HEADS, n)
+    lengths, live = torch.full((1, HEADS), n, dtype=torch.int32), torch.ones(1, HEADS, n, dtype=torch.bool)
+    entries = Entries(lengths, live, places, None, {}, lambda: keys, lambda: keys)
+    if kind == "window":
+        call = partial(masses.window_mass, shape, q.to(dtype), places[:, 0, -n_queries:], entries)
+    else:
+        lse = torch.full((1, HEADS * GROUP, n_queries), 9.0)
+        piece = Piece(q.to(dtype), q, q, Stretch.whole(n_queries, (n - n_queries,)), find_lse=lambda: lse)
+        call = partial(masses.column_sums, shape, piece, entries)
+    label = f"{kind} of {n_queries} over {n}, {name}"
+    return beside(label, call, queries=n_queries, entries=n, dtype=name)
+
+
+def centres(kind: str, sets: int, n: int, dim: int) -> cases.Figure:
+    """n vectors of every set beside 256 centres."""
+    x, beside_them = decode.normal(sets, n, dim), decode.normal(sets, 256, dim, seed=1)
+    call = (
+        partial(kmeans.nearest, x, beside_them)
+        if kind == "nearest"
+        else partial(kmeans.fit, x, 256, passes=3)
+    )
+    return beside(f"{kind} of {sets} × {n} × {dim}", call, sets=sets, vectors=n, dim=dim)
+
+
 CASES: dict[str, cases.Case] = {
     **{f"picked-{name}": partial(picked, name) for name in decode.DTYPES},
     **{f"scan-{name}-{n}": partial(scan, name, n) for name in decode.DTYPES for n in (512, 8192)},
     **{f"coded-{text}": partial(coded, text, 8192) for text in CODES},
     **{f"mass-{name}-{n}": partial(mass, name, n) for name in decode.DTYPES for n in (512, 32768)},
+    **{
+        f"window-{name}-{n}": partial(many, "window", name, 32, n)
+        for name in decode.DTYPES
+        for n in (2048, 32768)
+    },
+    **{
+        f"sums-{name}-{s}": partial(many, "sums", name, s, 4096) for name in decode.DTYPES for s in (64, 1024)
+    },
+    **{
+        f"{kind}-{sets}-{n}-{dim}": partial(centres, kind, sets, n, dim)
+        for kind in ("nearest", "books")
+        for sets, n, dim in ((32, 8000, 4), (1, 100000, 8), (8, 8192, 128))
+    },
     "choosing": choosing,
     **{f"packing-{n}": partial(packing, n) for n in (1, 32, 8192)},
 }

@@ -28,7 +28,7 @@ def loaded(name: str, device: str, recipe: Recipe, screen: Screen) -> tuple[Any,
 
 def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
     """Compile what decoding on this model needs, or say what is missing for it."""
-    from keyvalise.ops.fast import affine, choose, choosing, decode, scan
+    from keyvalise.ops.fast import affine, choose, choosing, decode, mass, nearest, scan
     from keyvalise.ops.fast import legible as compiled
     from keyvalise.ops.fast.gpu import legible as on_device
 
@@ -45,9 +45,12 @@ def prepare(model: Any, recipe: Recipe, screen: Screen) -> None:
             decode.warm([compiled.KINDS[model.dtype], *codes])
             if "integers" in codes:
                 affine.warm()
+            if any(part.room in ("observe", "score") for part in recipe.parts):
+                mass.warm()
             if recipe.reader is not None:
                 scan.warm(model.dtype)
                 choosing.warm()
+                nearest.warm()
         took_s = time.perf_counter() - begin
         if took_s > LONG_S:
             screen.remark(f"kernels were compiled in {took_s:.0f} s; next time they are read from disk")

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Measure = Literal["direction", "distance"]
+from keyvalise.ops import closest
 
-BLOCK = 2**20
-"""Similarities that are held at once."""
+Measure = Literal["direction", "distance"]
 
 
 def of_heads(keys: Tensor, lengths: Tensor, per_cluster: int, *, segment: int = 8192, **how: Any) -> Tensor:
@@ -71,15 +70,8 @@ def nearest(x: Tensor, centres: Tensor, measure: Measure = "direction") -> Tenso
     """int64 [P, T]: the centre [P, n, D] with the largest inner product, or the least distance; of equal ones
     the first.
     """
-    # The nearest centre is the one with the largest x·c − c·c/2.
-    less = centres.square().sum(-1)[:, None] / 2 if measure == "distance" else None
-    own = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
-    step = max(1, BLOCK // max(1, centres.shape[0] * centres.shape[1]))
-    for begin in range(0, x.shape[1], step):
-        products = torch.bmm(x[:, begin : begin + step], centres.mT)
-        products = products if less is None else products.sub_(less)
-        own[:, begin : begin + step] = products.max(-1).indices
-    return own
+    less = centres.square().sum(-1) / 2 if measure == "distance" else None
+    return closest.best(x, centres, less)[0]
 
 
 def _means(x: Tensor, own: Tensor, n: int) -> tuple[Tensor, Tensor]:

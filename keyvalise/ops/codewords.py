@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from keyvalise.ops import kmeans
+from keyvalise.ops import closest, kmeans
 
 
 def unit(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,7 @@ def residual(x: Tensor, heads: Tensor, books: Tensor, beam: int = 1) -> Tensor:
     beam   partial sums that every stage hands on, the best of them; 1: greedy
     """
     found = torch.empty(x.shape[0], books.shape[1], dtype=torch.long, device=x.device)
-    step = max(1, kmeans.BLOCK // (beam * max(books.shape[2], beam * x.shape[1])))
+    step = max(1, closest.BLOCK // (beam * max(books.shape[2], beam * x.shape[1])))
     for head in range(books.shape[0]):
         for mine in (heads == head).nonzero()[:, 0].split(step):
             found[mine] = _beamed(x[mine], books[head].to(x.dtype), beam)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 2**20
-"""Numbers of distances that are held at once: what a cache near the processor holds."""
+from keyvalise.ops import closest
 
 PASSES, ENOUGH = 15, 1e-3
 """Most rounds over all vectors, and the share of the error, over all sets, that is worth another."""
@@ -67,16 +66,8 @@ def _assigned(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
     Formula  argmin ‖x − c‖² = argmax x·c − ‖c‖²/2, and the distance is ‖x‖² less twice that
     """
-    half = centres.square().sum(-1)[:, None] / 2
-    step = max(1, BLOCK // max(1, centres.shape[0] * centres.shape[1]))
-    own = torch.empty(x.shape[:2], dtype=torch.long, device=x.device)
-    total = x.new_zeros(x.shape[0])
-    for begin in range(0, x.shape[1], step):
-        part = x[:, begin : begin + step]
-        closest = torch.baddbmm(half, part, centres.mT, beta=-1).max(-1)
-        own[:, begin : begin + step] = closest.indices
-        total += (part.square().sum(-1) - 2 * closest.values).clamp(min=0).sum(-1)
-    return own, total / max(1, x.shape[1])
+    own, product = closest.best(x, centres, centres.square().sum(-1) / 2)
+    return own, (x.square().sum(-1) - 2 * product).clamp(min=0).sum(-1) / max(1, x.shape[1])
 
 
 def _first(x: Tensor, k: int, noise: torch.Generator) -> Tensor:
@@ -85,12 +76,14 @@ def _first(x: Tensor, k: int, noise: torch.Generator) -> Tensor:
     centres = x.new_empty(n_sets, k, dim)
     centres[:, 0] = x[:, 0]
     distance = x.new_full((n_sets, n), math.inf)
+    approach = closest.approaching(x)
     for i in range(1, k):
-        distance = torch.minimum(distance, (x - centres[:, i - 1, None]).square().sum(-1))
+        distance = approach(distance, centres[:, i - 1])
         # Where every vector is a centre already, any of them will do.
-        chance = torch.where(distance.sum(-1, keepdim=True) > 0, distance, 1.0)
-        drawn = torch.multinomial(chance, 1, generator=noise)
-        centres[:, i] = x.gather(1, drawn[..., None].expand(-1, -1, dim))[:, 0]
+        chance = torch.where(distance.sum(-1, keepdim=True) > 0, distance, 1.0).double().cumsum(-1)
+        drawn = torch.rand(n_sets, 1, generator=noise, device=x.device) * chance[:, -1:]
+        chosen = torch.searchsorted(chance, drawn, right=True).clamp(max=n - 1)
+        centres[:, i] = x.gather(1, chosen[..., None].expand(-1, -1, dim))[:, 0]
     return centres
 
 

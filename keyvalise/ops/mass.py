@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import units
+from keyvalise.ops.fast import mass as fast
 from keyvalise.ops.fast.gpu import mass as device
 from keyvalise.types.data import Entries, Piece
 from keyvalise.types.geometry import Geometry
@@ -52,6 +53,8 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
         return device.column_sums(geometry, piece, entries)
     if piece.q.shape[2] == 1 and piece.stretch.is_plain:
         return _newest(geometry, piece, entries)
+    if fast.serves(piece.q, entries):
+        return fast.column_sums(geometry, piece, entries)
     keys, ordinals = clean_keys(entries), piece.stretch.ordinals(piece.q.device)
     is_real = (ordinals >= 0)[:, None]
     q = piece.q if piece.stretch.is_plain else torch.where(is_real[..., None], piece.q, 0.0)
@@ -70,7 +73,7 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
         kv, queries = slice(first, first + n_together), slice(first * group, (first + n_together) * group)
         for begin in range(0, n_queries, step):
             rows = slice(begin, begin + step)
-            seen = _seen(piece, min(begin + step, n_queries), n_entries)
+            seen = piece.stretch.seen(min(begin + step, n_queries), n_entries)
             block = logits(q[:, queries, rows], keys[:, kv, :seen], geometry)
             block.sub_(lse[:, queries, rows].reshape(block.shape[:4])[..., None])
             if entries.logw is not None:
@@ -105,7 +108,9 @@ def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entrie
     """
     if q.device.type == "cuda" and device.available(q, entries):
         return device.window_mass(geometry, q, ordinals, entries)
-    keys, mask = clean_keys(entries), visible(entries.ordinals, entries.live, ordinals)
+    if fast.serves(q, entries):
+        return fast.window_mass(geometry, q, ordinals, entries)
+    keys, mask = clean_keys(entries), visible(entries.ordinals, entries.readable, ordinals)
     group = q.shape[1] // keys.shape[1]
     step = max(1, WINDOW_BYTES // max(1, 4 * q.shape[0] * group * mask.shape[2] * mask.shape[3]))
     votes = []
@@ -131,10 +136,3 @@ def _clear(entries: Entries, ordinals: Tensor) -> list[int]:
     wanted = ordinals[:, None].expand(-1, ascending.shape[1], -1).contiguous()
     counts: list[int] = torch.searchsorted(ascending, wanted, right=True).amin((0, 1)).tolist()
     return counts
-
-
-def _seen(piece: Piece, end: int, n_entries: int) -> int:
-    """A bound on the entries that the columns before `end` can see: the later tokens are the last entries."""
-    stretch = piece.stretch
-    later = (max(lead + n - max(end, lead), 0) for lead, n in zip(stretch.leads, stretch.counts, strict=True))
-    return max(n_entries - min(later), 0)

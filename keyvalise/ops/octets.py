@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from keyvalise.ops import closest
+
 SIZE = 8
 """Numbers of a piece."""
-
-AT_ONCE = 2**14
-"""Pieces that are compared with all vectors at a time: 16 MiB in float32."""
 
 
 def n_pieces(dim: int) -> int:
@@ -54,9 +53,7 @@ class Book:
 
 def nearest(pieces: Tensor, vectors: Tensor) -> Tensor:
     """int64 [M]: for each of M pieces the vector c with the largest ⟨x, c⟩ − ‖c‖²/2, which is the nearest."""
-    half, columns = vectors.square().sum(-1) / 2, vectors.T
-    found = [(part @ columns - half).argmax(-1) for part in pieces.split(AT_ONCE)]
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.long, device=pieces.device)
+    return closest.best(pieces[None], vectors[None], vectors.square().sum(-1)[None] / 2)[0][0]
 
 
 def _places(x: Tensor) -> Tensor:

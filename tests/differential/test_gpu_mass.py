@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyvalise.ops import mass as plain
+from keyvalise.ops.fast import choose
 from keyvalise.ops.fast.gpu import mass, sizes
 from keyvalise.types.data import Entries, Piece
 from tests.differential.test_gpu_start import DEVICES, ready
@@ -18,6 +19,12 @@ from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import History, make_entries, make_geometry, make_piece, random
 
 on_each = pytest.mark.parametrize("device", DEVICES)
+
+
+@pytest.fixture(autouse=True)
+def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The namesakes are torch's."""
+    monkeypatch.setattr(choose, "_forced", lambda: False)
 
 
 def moved(entries: Entries, to: torch.device, dtype: torch.dtype = torch.float32) -> Entries:
@@ -134,6 +141,8 @@ def test_any_piece(data: st.DataObject) -> None:
         entries = replace(entries, logw=logw.masked_fill(~entries.live, math.nan))
     args = history.geometry, piece, entries
     assert_close(mass.column_sums(*args), plain.column_sums(*args), "score_fp32")
+    asked = history.geometry, piece.q, piece.stretch.ordinals(), entries
+    assert_close(mass.window_mass(*asked), plain.window_mass(*asked), "score_fp32")
 
 
 @on_each

@@ -49,6 +49,19 @@ WHOLE = (*ADDRESSES, *SIZES, *RUNS, *STRIDES, *LOOSE_STRIDES, *OF_CODES)
 LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
 """How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""
 
+WEIGHING = ("x", "shift", "norms", "out", "came", "newest", "logw")
+"""What is told who weighs logits, int64: addresses, 0 = not given. x float32 [lists, R, n_entries], scratch;
+shift [lists, R]; norms [lists, R, 2]; out [lists, per, …], came and logw [lists, …] with n_all to a list;
+newest [lists, n_queries]."""
+
+WEIGHED = ("n_lists", "n_rows", "n_queries", "n_entries", "n_all", "per")
+"""Counts, int64; then the soft cap, float64, 0 being none, and a counter of items taken."""
+
+COMPARING = ("x", "centres", "less", "own", "found", "n_sets", "n", "dim", "n_blocks")
+"""What is told who compares vectors with centres, int64: addresses, then counts. x float32 [sets, n, dim];
+centres in blocks, of which a set has n_blocks, see `nearest`; own int64 and found float32 [sets, n]. Then a
+counter of items taken."""
+
 CHOOSING = ("asked", "sizes", "edges", "found", "counts", "n_lists", "n_each", "n_units")
 """What is told who chooses units, int64: addresses, then counts; n_each: logits or amounts of a list. Then a
 counter of lists taken."""

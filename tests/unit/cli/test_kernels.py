@@ -9,7 +9,7 @@ import torch
 
 from keyvalise.cli import kernels
 from keyvalise.cli.screen import Screen
-from keyvalise.ops.fast import affine, choose, choosing, decode, legible, scan
+from keyvalise.ops.fast import affine, choose, choosing, decode, legible, mass, nearest, scan
 from keyvalise.ops.fast.gpu import legible as on_device
 from keyvalise.recipe.object import Recipe
 
@@ -54,10 +54,12 @@ def test_what_compiling_took_is_told(
 @pytest.mark.parametrize(
     ("recipe", "wanted"),
     [
-        ("snapkv", set()),
+        ("full", set()),
+        ("snapkv", {"mass"}),
+        ("h2o > int4", {"mass", "integers"}),
         ("int4", {"integers"}),
-        ("quest", {"scan", "units"}),
-        ("retroinfer > int8", {"scan", "units", "integers"}),
+        ("quest", {"scan", "units", "centres"}),
+        ("retroinfer > int8", {"scan", "units", "centres", "integers"}),
     ],
 )
 def test_what_a_recipe_needs_is_compiled_before(
@@ -68,6 +70,8 @@ def test_what_a_recipe_needs_is_compiled_before(
     monkeypatch.setattr(scan, "warm", lambda dtype: compiled.add("scan"))
     monkeypatch.setattr(choosing, "warm", lambda: compiled.add("units"))
     monkeypatch.setattr(affine, "warm", lambda: compiled.add("integers"))
+    monkeypatch.setattr(mass, "warm", lambda: compiled.add("mass"))
+    monkeypatch.setattr(nearest, "warm", lambda: compiled.add("centres"))
     said(capsys, "cpu", recipe)
     assert compiled == wanted
 
@@ -76,3 +80,5 @@ def test_each_way_of_preparing_works() -> None:
     scan.warm(torch.float16)
     choosing.warm()
     affine.warm()
+    mass.warm()
+    nearest.warm()

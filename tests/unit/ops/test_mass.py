@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from keyvalise.ops import mass
+from keyvalise.ops.fast import choose
 from tests.support.compare import assert_close, assert_same
 from tests.unit.builders import History, make_entries, make_geometry, make_piece, random
+
+
+@pytest.fixture(autouse=True)
+def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The namesakes are torch's."""
+    monkeypatch.setattr(choose, "_forced", lambda: False)
 
 
 def by_ordinal(history: History, sums: torch.Tensor) -> torch.Tensor:
@@ -56,6 +63,19 @@ def test_log_weights_count() -> None:
     lse = torch.logsumexp((mass.logits(q, keys, geometry) + weights[:, :, None, None]).flatten(1, 2), -1)
     sums = mass.column_sums(geometry, make_piece(q, (100,), lse), once)
     assert_close(sums, got.unflatten(1, (2, 3)).mean(2), "score_fp32")
+
+
+def test_queries_that_see_only_what_weighs_nothing_are_left_out() -> None:
+    geometry, keys, q = make_geometry(), random(1, 2, 7, 10), random(1, 6, 2, 10, seed=1)
+    weights = torch.zeros(1, 2, 7)
+    weights[..., :3] = -torch.inf
+    got = mass.window_mass(geometry, q, torch.tensor([[2, 6]]), make_entries(keys, logw=weights))
+    assert_close(
+        got,
+        mass.window_mass(geometry, q[:, :, 1:], torch.tensor([[6]]), make_entries(keys, logw=weights)),
+        "score_fp32",
+    )
+    assert got.isfinite().all() and not got[..., :3].any()
 
 
 def test_window_in_blocks_of_heads(monkeypatch: pytest.MonkeyPatch) -> None:

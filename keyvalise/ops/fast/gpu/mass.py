@@ -69,7 +69,7 @@ def window_mass(
     votes = _columns(geometry, q, norms, ordinals, entries, per=group, share=1.0)
     if entries.live.shape[2] == 0:
         return votes.view(*q.shape[:2], 0)
-    oldest = torch.where(entries.live, entries.ordinals, _NEVER).amin(-1)
+    oldest = torch.where(entries.readable, entries.ordinals, _NEVER).amin(-1)
     n_voters = (oldest[..., None] <= ordinals[:, None]).sum(-1).clamp(min=1).repeat_interleave(group, 1)
     return votes.view(*q.shape[:2], -1) / n_voters[..., None]
 
