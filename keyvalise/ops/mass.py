@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from keyvalise.ops import units
+from keyvalise.ops.fast import arrivals
 from keyvalise.ops.fast import mass as fast
 from keyvalise.ops.fast.gpu import mass as device
 from keyvalise.types.data import Entries, Piece
@@ -73,7 +74,7 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
         kv, queries = slice(first, first + n_together), slice(first * group, (first + n_together) * group)
         for begin in range(0, n_queries, step):
             rows = slice(begin, begin + step)
-            seen = piece.stretch.seen(min(begin + step, n_queries), n_entries)
+            seen = arrivals.seen(piece.stretch, min(begin + step, n_queries), n_entries)
             block = logits(q[:, queries, rows], keys[:, kv, :seen], geometry)
             block.sub_(lse[:, queries, rows].reshape(block.shape[:4])[..., None])
             if entries.logw is not None:
@@ -110,7 +111,7 @@ def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entrie
         return device.window_mass(geometry, q, ordinals, entries)
     if fast.serves(q, entries):
         return fast.window_mass(geometry, q, ordinals, entries)
-    keys, mask = clean_keys(entries), visible(entries.ordinals, entries.readable, ordinals)
+    keys, mask = clean_keys(entries), visible(entries.ordinals, arrivals.readable(entries), ordinals)
     group = q.shape[1] // keys.shape[1]
     step = max(1, WINDOW_BYTES // max(1, 4 * q.shape[0] * group * mask.shape[2] * mask.shape[3]))
     votes = []

@@ -68,11 +68,6 @@ class Stretch:
         ]
         return torch.stack(rows).to(device)
 
-    def seen(self, end: int, n_entries: int) -> int:
-        """A bound on the entries that the columns before `end` can see: later tokens are the last entries."""
-        later = (max(lead + n - max(end, lead), 0) for lead, n in zip(self.leads, self.counts, strict=True))
-        return max(n_entries - min(later), 0)
-
     @property
     def ends(self) -> tuple[int, ...]:
         """Ordinal after the last real token, per row."""
@@ -189,11 +184,6 @@ class Entries:
     def values(self) -> Tensor:
         """[B, H, T, Dv] in the stored dtype, decoded when first asked; dead slots hold zeros."""
         return self._values
-
-    @property
-    def readable(self) -> Tensor:
-        """bool [B, H, T]: live, and not hidden by a log-weight of −inf."""
-        return self.live if self.logw is None else self.live & ~torch.isneginf(self.logw)
 
     def column(self, name: str) -> Tensor:
         """The named column, zeros where no observer has written yet."""

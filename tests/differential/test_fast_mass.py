@@ -151,5 +151,8 @@ def test_it_is_chosen_and_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> N
     assert not mass.serves(q, entries)
     monkeypatch.setattr(choose, "_forced", lambda: None)
     assert mass.serves(q, entries) and not mass.serves(q.double(), entries)
+    assert not mass.serves(q.clone().requires_grad_(), entries)
+    with torch.no_grad():
+        assert mass.serves(q.clone().requires_grad_(), entries)
     monkeypatch.setattr(legible, "is_installed", lambda: False)
     assert not mass.serves(q, entries)

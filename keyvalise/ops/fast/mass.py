@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose, launch, legible, plan
+from keyvalise.ops.fast import arrivals, choose, launch, legible, plan
 from keyvalise.types.data import Entries, Piece
 from keyvalise.types.geometry import Geometry
 
@@ -26,16 +26,15 @@ worse matrix products, larger ones leave the caches.
 LEAST = 2**15
 """Logits that are worth a thread."""
 
-_NEVER = 2**31 - 1
-"""The ordinal of a slot in which nothing lives."""
-
 
 def serves(q: Tensor, entries: Entries) -> bool:
-    """Whether these can be weighed here, and faster than by torch."""
+    """Whether these can be weighed here, and faster than by torch; gradients are torch's affair."""
     n_lists, n_entries = entries.live[:, :, 0].numel(), entries.live.shape[2]
     per_head = q.shape[0] * q.shape[1] * q.shape[2] // max(1, n_lists)
     is_faster = choose.is_faster("mass", q.dtype, n_lists * n_entries, per_head=per_head, key_dim=q.shape[3])
-    return is_faster and q.is_cpu and entries.live.is_cpu and legible.is_installed()
+    if not (is_faster and q.is_cpu and entries.live.is_cpu and legible.is_installed()):
+        return False
+    return not (torch.is_grad_enabled() and (q.requires_grad or entries.keys().requires_grad))
 
 
 def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
@@ -44,7 +43,7 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
     Cost   Hq·S·T·D time, what cannot be seen left out; a block of logits and keys of its lists in float32
     """
     lists = _Lists.of(geometry, piece.q, piece.stretch.ordinals(), entries)
-    lse = piece.lse.detach().float().unflatten(1, (geometry.n_kv_heads, -1)).flatten(0, 1)
+    lse = piece.lse.float().unflatten(1, (geometry.n_kv_heads, -1)).flatten(0, 1)
     n_lists, group, n_queries, n_entries = lists.shape
     out = torch.zeros(n_lists, 1, n_entries)
     per_query = max(1, 4 * group * n_entries)
@@ -56,7 +55,7 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
         keys = lists.keys[some].float()
         for begin in range(0, n_queries, step):
             columns = slice(begin, begin + step)
-            seen = piece.stretch.seen(min(begin + step, n_queries), n_entries)
+            seen = arrivals.seen(piece.stretch, min(begin + step, n_queries), n_entries)
             block = _Block.of(lists, some, columns, keys[:, :seen])
             block.run("columns", shift=lse[some, :, columns].flatten(1, 2).contiguous(), out=out[some])
     return (out / group).view(entries.live.shape)
@@ -84,7 +83,9 @@ def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entrie
         shift = norms[..., 0] + norms[..., 1].log()
         for block in blocks:
             block.run("columns", shift=shift, out=votes[some], is_raw=False)
-    oldest = lists.came.amin(-1, keepdim=True) if n_entries else lists.came.new_full((n_lists, 1), _NEVER)
+    oldest = (
+        lists.came.amin(-1, keepdim=True) if n_entries else lists.came.new_full((n_lists, 1), arrivals.NEVER)
+    )
     n_voters = (oldest <= lists.newest).sum(-1).clamp(min=1)
     return votes.div_(n_voters[:, None, None]).view(*q.shape[:2], n_entries)
 
@@ -102,12 +103,12 @@ class _Lists:
 
     @staticmethod
     def of(geometry: Geometry, q: Tensor, newest: Tensor, entries: Entries) -> _Lists:
-        n_heads, came = entries.live.shape[1], torch.where(entries.readable, entries.ordinals, _NEVER)
-        logw = None if entries.logw is None else entries.logw.detach().float().contiguous().flatten(0, 1)
+        n_heads = entries.live.shape[1]
+        logw = None if entries.logw is None else entries.logw.float().contiguous().flatten(0, 1)
         return _Lists(
-            q.detach().unflatten(1, (n_heads, -1)).flatten(0, 1),
-            entries.keys().detach().flatten(0, 1),
-            came.int().contiguous().flatten(0, 1),
+            q.unflatten(1, (n_heads, -1)).flatten(0, 1),
+            entries.keys().flatten(0, 1),
+            arrivals.came(entries).flatten(0, 1),
             newest.int().repeat_interleave(n_heads, 0),
             logw,
             geometry,

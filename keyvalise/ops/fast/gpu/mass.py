@@ -9,13 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from keyvalise.ops.fast import choose
+from keyvalise.ops.fast import arrivals, choose
 from keyvalise.ops.fast.gpu import legible, sizes, start, told
 from keyvalise.types.data import Entries, Piece
 from keyvalise.types.geometry import Geometry
-
-_NEVER = 2**31 - 1
-"""The ordinal of a slot in which nothing lives."""
 
 
 def flaw(q: Tensor, entries: Entries) -> str | None:
@@ -69,7 +66,7 @@ def window_mass(
     votes = _columns(geometry, q, norms, ordinals, entries, per=group, share=1.0)
     if entries.live.shape[2] == 0:
         return votes.view(*q.shape[:2], 0)
-    oldest = torch.where(entries.readable, entries.ordinals, _NEVER).amin(-1)
+    oldest = arrivals.came(entries).amin(-1)
     n_voters = (oldest[..., None] <= ordinals[:, None]).sum(-1).clamp(min=1).repeat_interleave(group, 1)
     return votes.view(*q.shape[:2], -1) / n_voters[..., None]
 
@@ -142,8 +139,7 @@ def _beside(entries: Entries, newest: Tensor) -> tuple[told.Plane | None, told.P
     """Log-weights, when entries came, and the ordinals of queries."""
     shape = entries.live.shape
     logw = None if entries.logw is None else told.plane(entries.logw.float(), *shape)
-    came = torch.where(entries.live, entries.ordinals, _NEVER).to(torch.int32)
-    return logw, told.plane(came, *shape), newest.to(torch.int32).contiguous()
+    return logw, told.plane(arrivals.came(entries), *shape), newest.to(torch.int32).contiguous()
 
 
 def _refuse(flaw: str | None) -> None:

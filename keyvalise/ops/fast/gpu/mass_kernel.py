@@ -8,10 +8,11 @@ Knows not   means, groups, what padding is: a query without an ordinal sees noth
 
 from __future__ import annotations
 
+from keyvalise.ops.fast import arrivals
 from keyvalise.ops.fast.gpu import softmax, tile
 from keyvalise.ops.fast.gpu.language import constexpr, jit, tl
 
-NEVER = tl.constexpr(2**31 - 1)
+NEVER = tl.constexpr(arrivals.NEVER)
 """The ordinal that no query reaches."""
 
 
