@@ -8,11 +8,11 @@ Knows not   means, groups, what padding is: a query without an ordinal sees noth
 
 from __future__ import annotations
 
-from keyvalise.ops.fast import arrivals
+from keyvalise.ops.fast import arrivals as when
 from keyvalise.ops.fast.gpu import softmax, tile
 from keyvalise.ops.fast.gpu.language import constexpr, jit, tl
 
-NEVER = tl.constexpr(arrivals.NEVER)
+NEVER = tl.constexpr(when.NEVER)
 """The ordinal that no query reaches."""
 
 
