@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from keyvalise.ops.fast import choose, decode, launch
+from keyvalise.ops.fast import choose, decode, launch, plan
 from tests.support.decoding import agree, expected, runs_of
 
 
@@ -165,3 +165,9 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
         assert choose.is_faster("dense", torch.float32, large, force=not forced) is not forced
     monkeypatch.undo()
     choose._forced.cache_clear()
+
+
+def test_counters_lie_where_every_processor_can_count() -> None:
+    from keyvalise.ops.fast import kernel
+
+    assert plan.LAYOUT.size % 8 == 0 and kernel.record().itemsize == plan.LAYOUT.size

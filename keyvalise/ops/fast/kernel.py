@@ -198,8 +198,9 @@ def build(kind: str) -> Any:
 
 def record() -> Any:
     """The record of `plan` as numpy and the compiler know it."""
-    fields = [(name, np.int64) for name in layout.WHOLE] + [(name, np.float32) for name in layout.SCALARS]
-    return np.dtype(fields)
+    kinds = [np.int64] * len(layout.WHOLE) + [np.float32] * len(layout.SCALARS)
+    names = [*layout.WHOLE, *layout.SCALARS]
+    return np.dtype({"names": names, "formats": kinds, "itemsize": layout.LAYOUT.size})
 
 
 def compiled(work: Any, kind: str, signature: Any) -> Any:

@@ -46,8 +46,10 @@ OF_CODES = (*SPELLING, *WORDING, *TURNING)
 
 WHOLE = (*ADDRESSES, *SIZES, *RUNS, *STRIDES, *LOOSE_STRIDES, *OF_CODES)
 
-LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f")
-"""How the fields follow one another; then come int64 counters: blocks taken, parts done per run."""
+LAYOUT = struct.Struct(f"={len(WHOLE)}q{len(SCALARS)}f{len(SCALARS) % 2 * 4}x")
+"""How the fields follow one another; then come int64 counters: blocks taken, parts done per run. They lie at
+multiples of eight bytes: not every processor counts in one step elsewhere.
+"""
 
 WEIGHING = ("x", "shift", "norms", "out", "came", "newest", "logw")
 """What is told who weighs logits, int64: addresses, 0 = not given. x float32 [lists, R, n_entries], scratch;
