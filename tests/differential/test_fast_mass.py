@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from keyvalise.ops.fast import choose, legible, mass
 from keyvalise.types.data import Entries
 from tests.support.compare import assert_close, assert_same
 from tests.support.decoding import DTYPES
+from tests.support.pieces import any_piece
 from tests.unit.builders import History, make_entries, make_geometry, make_piece, random
 
 BLOCKS = [1, 4 * 63 * 6 * 11, 2**22]
@@ -90,20 +90,10 @@ def test_a_window_of_large_logits() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_piece(data: st.DataObject) -> None:
-    counts = tuple(data.draw(st.lists(st.integers(1, 70), min_size=1, max_size=3)))
-    group, dim = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 24))
-    softcap = data.draw(st.sampled_from([None, 2.0]))
-    history = History.of(make_geometry(query_heads=2 * group, dim=dim, softcap=softcap), counts, sum(counts))
-    end = data.draw(st.integers(1, max(counts)))
-    begin = data.draw(st.integers(0, end - 1))
-    piece, entries = history.piece(begin, end), history.entries(end)
-    if data.draw(st.booleans()):
-        logw = random(*entries.live.shape, seed=3)
-        logw[..., ::5] = -math.inf
-        entries = replace(entries, logw=logw.masked_fill(~entries.live, math.nan))
-    args = history.geometry, piece, entries
+    geometry, piece, entries = any_piece(data)
+    args = geometry, piece, entries
     assert_close(mass.column_sums(*args), plain.column_sums(*args), "score_fp32")
-    asked = history.geometry, piece.q, piece.stretch.ordinals(), entries
+    asked = geometry, piece.q, piece.stretch.ordinals(), entries
     assert_close(mass.window_mass(*asked), plain.window_mass(*asked), "score_fp32")
 
 

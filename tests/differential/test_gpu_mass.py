@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from keyvalise.ops.fast.gpu import mass, sizes
 from keyvalise.types.data import Entries, Piece
 from tests.differential.test_gpu_start import DEVICES, ready
 from tests.support.compare import assert_close, assert_same
+from tests.support.pieces import any_piece
 from tests.unit.builders import History, make_entries, make_geometry, make_piece, random
 
 on_each = pytest.mark.parametrize("device", DEVICES)
@@ -128,20 +128,10 @@ def test_a_window_whose_lse_is_known(device: str) -> None:
 @given(st.data())
 def test_any_piece(data: st.DataObject) -> None:
     ready("cpu")
-    counts = tuple(data.draw(st.lists(st.integers(1, 70), min_size=1, max_size=3)))
-    group, dim = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 24))
-    softcap = data.draw(st.sampled_from([None, 2.0]))
-    history = History.of(make_geometry(query_heads=2 * group, dim=dim, softcap=softcap), counts, sum(counts))
-    end = data.draw(st.integers(1, max(counts)))
-    begin = data.draw(st.integers(0, end - 1))
-    piece, entries = history.piece(begin, end), history.entries(end)
-    if data.draw(st.booleans()):
-        logw = random(*entries.live.shape, seed=3)
-        logw[..., ::5] = -math.inf
-        entries = replace(entries, logw=logw.masked_fill(~entries.live, math.nan))
-    args = history.geometry, piece, entries
+    geometry, piece, entries = any_piece(data)
+    args = geometry, piece, entries
     assert_close(mass.column_sums(*args), plain.column_sums(*args), "score_fp32")
-    asked = history.geometry, piece.q, piece.stretch.ordinals(), entries
+    asked = geometry, piece.q, piece.stretch.ordinals(), entries
     assert_close(mass.window_mass(*asked), plain.window_mass(*asked), "score_fp32")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import struct
 
@@ -59,9 +58,8 @@ def _run(kind: str, given: dict[str, Tensor], n_lists: int, n_each: int, n_units
     told = {name: tensor.data_ptr() for name, tensor in given.items()}
     told |= {"n_lists": n_lists, "n_each": n_each, "n_units": n_units}
     record = struct.pack(f"={len(plan.CHOOSING)}q", *(told.get(name, 0) for name in plan.CHOOSING))
-    room = ctypes.create_string_buffer(record + bytes(8))
     n_threads = max(1, min(torch.get_num_threads(), n_lists, given["asked"].numel() // LEAST))
-    launch.run(_worker(kind), ctypes.addressof(room), n_threads)
+    launch.deal(_worker(kind), record, n_threads)
 
 
 @functools.cache

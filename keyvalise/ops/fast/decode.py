@@ -8,7 +8,6 @@ both float32; a query that sees nothing is answered (0, −inf). The compiler is
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -204,10 +203,8 @@ def _answer(
         *([of_codes.get(name, 0) for name in plan.OF_CODES] if of else _OF_NO_CODES),
         *(scale, softcap or 0.0, of_codes.get("turn_scaling", 1.0)),
     )
-    room = ctypes.create_string_buffer(record + bytes(8 * (n_lists + 1)))
-    launch.run(
-        _worker(codes.kind(of[0]) if of else legible.KINDS[k.dtype]), ctypes.addressof(room), n_threads
-    )
+    worker = _worker(codes.kind(of[0]) if of else legible.KINDS[k.dtype])
+    launch.deal(worker, record, n_threads, n_counters=n_lists + 1)
     return out, lse
 
 

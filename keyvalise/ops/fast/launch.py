@@ -42,6 +42,12 @@ def _pool(process: int) -> futures.ThreadPoolExecutor:
     return futures.ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="keyvalise")
 
 
+def deal(worker: Worker, record: bytes, n_threads: int, n_counters: int = 1) -> None:
+    """As `run`, with a record to read and counters of items behind it, int64, that begin at zero."""
+    room = ctypes.create_string_buffer(record + bytes(8 * n_counters))
+    run(worker, ctypes.addressof(room), n_threads)
+
+
 def run(worker: Worker, argument: int, n_threads: int) -> None:
     """Call the worker with `argument` on n_threads threads, this one included, and wait for all."""
     if n_threads == 1:

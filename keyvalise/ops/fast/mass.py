@@ -6,7 +6,6 @@ widened list by list, and whatever lies in dead slots stays in their columns, wh
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import struct
 from dataclasses import dataclass
@@ -153,9 +152,8 @@ class _Block:
         softcap = lists.geometry.softcap if is_raw else None
         addresses = (told.get(name, 0) for name in plan.WEIGHING)
         record = struct.pack(f"={len(plan.WEIGHING)}q{len(counts)}qd", *addresses, *counts, softcap or 0.0)
-        room = ctypes.create_string_buffer(record + bytes(8))
         n_threads = max(1, min(torch.get_num_threads(), self.logits.numel() // LEAST))
-        launch.run(_worker(kind), ctypes.addressof(room), n_threads)
+        launch.deal(_worker(kind), record, n_threads)
 
 
 def warm() -> None:

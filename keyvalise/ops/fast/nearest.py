@@ -6,7 +6,6 @@ in the first-level cache while a tile of vectors meets it; where a block is not 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import struct
 
@@ -85,9 +84,8 @@ def _run(kind: str, given: dict[str, Tensor], counts: tuple[int, ...], work: int
     told = {name: tensor.data_ptr() for name, tensor in given.items()}
     told |= dict(zip(("n_sets", "n", "dim", "n_blocks"), counts, strict=True))
     record = struct.pack(f"={len(plan.COMPARING)}q", *(told.get(name, 0) for name in plan.COMPARING))
-    room = ctypes.create_string_buffer(record + bytes(8))
     n_threads = max(1, min(torch.get_num_threads(), work // LEAST))
-    launch.run(_worker(kind), ctypes.addressof(room), n_threads)
+    launch.deal(_worker(kind), record, n_threads)
 
 
 @functools.cache

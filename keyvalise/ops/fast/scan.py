@@ -5,7 +5,6 @@ Vectors are read where they lie, in float32, bfloat16 or float16; products and s
 
 from __future__ import annotations
 
-import ctypes
 import functools
 
 import torch
@@ -43,8 +42,7 @@ def logits(q: Tensor, x: Tensor) -> Tensor:
     told |= {"n_lists": n_rows * n_heads, "n_heads": n_heads, "n_entries": n}
     told |= dict(zip(("k_row", "k_head", "k_entry", "k_channel"), x.stride(), strict=True))
     record = plan.LAYOUT.pack(*(told.get(name, 0) for name in plan.WHOLE), 1.0, 0.0, 1.0)
-    room = ctypes.create_string_buffer(record + bytes(8))
-    launch.run(_worker(x.dtype), ctypes.addressof(room), n_threads)
+    launch.deal(_worker(x.dtype), record, n_threads)
     return out
 
 
