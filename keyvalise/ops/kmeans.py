@@ -67,7 +67,7 @@ def _assigned(x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     Formula  argmin ‖x − c‖² = argmax x·c − ‖c‖²/2, and the distance is ‖x‖² less twice that
     """
     own, product = closest.best(x, centres, centres.square().sum(-1) / 2)
-    return own, (x.square().sum(-1) - 2 * product).clamp(min=0).sum(-1) / max(1, x.shape[1])
+    return own, (x.norm(dim=-1).square() - 2 * product).clamp(min=0).sum(-1) / max(1, x.shape[1])
 
 
 def _first(x: Tensor, k: int, noise: torch.Generator) -> Tensor:

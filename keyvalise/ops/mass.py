@@ -54,7 +54,7 @@ def column_sums(geometry: Geometry, piece: Piece, entries: Entries) -> Tensor:
         return device.column_sums(geometry, piece, entries)
     if piece.q.shape[2] == 1 and piece.stretch.is_plain:
         return _newest(geometry, piece, entries)
-    if fast.serves(piece.q, entries):
+    if fast.serves("sums", piece.q, entries):
         return fast.column_sums(geometry, piece, entries)
     keys, ordinals = clean_keys(entries), piece.stretch.ordinals(piece.q.device)
     is_real = (ordinals >= 0)[:, None]
@@ -109,7 +109,7 @@ def window_mass(geometry: Geometry, q: Tensor, ordinals: Tensor, entries: Entrie
     """
     if q.device.type == "cuda" and device.available(q, entries):
         return device.window_mass(geometry, q, ordinals, entries)
-    if fast.serves(q, entries):
+    if fast.serves("window", q, entries):
         return fast.window_mass(geometry, q, ordinals, entries)
     keys, mask = clean_keys(entries), visible(entries.ordinals, arrivals.readable(entries), ordinals)
     group = q.shape[1] // keys.shape[1]

@@ -138,11 +138,13 @@ def test_two_threads_answer_like_one() -> None:
 
 def test_it_is_chosen_and_can_be_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     entries, q = make_entries(random(1, 2, 63, 10)), random(1, 6, 7, 10)
-    assert not mass.serves(q, entries)
+    assert not mass.serves("sums", q, entries)
     monkeypatch.setattr(choose, "_forced", lambda: None)
-    assert mass.serves(q, entries) and not mass.serves(q.double(), entries)
-    assert not mass.serves(q.clone().requires_grad_(), entries)
+    assert mass.serves("sums", q, entries) and not mass.serves("sums", q.double(), entries)
+    assert not mass.serves("window", q, entries)
+    assert mass.serves("window", q, make_entries(random(1, 2, 6300, 10)))
+    assert not mass.serves("sums", q.clone().requires_grad_(), entries)
     with torch.no_grad():
-        assert mass.serves(q.clone().requires_grad_(), entries)
+        assert mass.serves("sums", q.clone().requires_grad_(), entries)
     monkeypatch.setattr(legible, "is_installed", lambda: False)
-    assert not mass.serves(q, entries)
+    assert not mass.serves("sums", q, entries)

@@ -18,7 +18,17 @@ from typing import Literal, NamedTuple
 import torch
 
 Kind = Literal[
-    "dense", "ragged", "picked", "integers", "codewords", "scan", "choosing", "packing", "mass", "nearest"
+    "dense",
+    "ragged",
+    "picked",
+    "integers",
+    "codewords",
+    "scan",
+    "choosing",
+    "packing",
+    "sums",
+    "window",
+    "nearest",
 ]
 Rival = Literal["attend", "sdpa"]
 """The namesake in `ops.attend`, or torch's attention alone (ragged: in a loop over heads), without lse."""
@@ -60,7 +70,8 @@ TABLE: dict[tuple[Kind, Rival, torch.dtype], Bound] = {
     ("scan", "attend", torch.float16): Bound(0, 64, 64),
     ("choosing", "attend", torch.float32): Bound(0, 64, 64),
     ("nearest", "attend", torch.float32): Bound(2**16, 64, 64),
-    **{("mass", "attend", dtype): Bound(0, 2**40, 2**40) for dtype in NUMBERS},
+    **{("sums", "attend", dtype): Bound(0, 2**40, 2**40) for dtype in NUMBERS},
+    **{("window", "attend", dtype): Bound(2**16, 2**40, 2**40) for dtype in NUMBERS},
     **{("packing", "attend", dtype): Bound(0, 64, 64) for dtype in NUMBERS},
 }
 """The ragged `most` is that of dense: only one query per head was timed there."""

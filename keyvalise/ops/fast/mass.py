@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import struct
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,11 +27,11 @@ LEAST = 2**15
 """Logits that are worth a thread."""
 
 
-def serves(q: Tensor, entries: Entries) -> bool:
+def serves(kind: Literal["sums", "window"], q: Tensor, entries: Entries) -> bool:
     """Whether these can be weighed here, and faster than by torch; gradients are torch's affair."""
     n_lists, n_entries = entries.live[:, :, 0].numel(), entries.live.shape[2]
     per_head = q.shape[0] * q.shape[1] * q.shape[2] // max(1, n_lists)
-    is_faster = choose.is_faster("mass", q.dtype, n_lists * n_entries, per_head=per_head, key_dim=q.shape[3])
+    is_faster = choose.is_faster(kind, q.dtype, n_lists * n_entries, per_head=per_head, key_dim=q.shape[3])
     if not (is_faster and q.is_cpu and entries.live.is_cpu and legible.is_installed()):
         return False
     return not (torch.is_grad_enabled() and (q.requires_grad or entries.keys().requires_grad))

@@ -59,6 +59,15 @@ def _pay_(out, row, came, own, shift, n):  # type: ignore[no-untyped-def]
         out[t] += paid if came[t] <= own else softmax.ZERO
 
 
+@inlined(fastmath=softmax.REORDER)
+def _sum(row, top, n):  # type: ignore[no-untyped-def]
+    """Σ exp(row − top)."""
+    total = softmax.ZERO
+    for t in range(n):
+        total += softmax.exp(row[t] - top)
+    return total
+
+
 @merged
 def _norms(told, claimed):  # type: ignore[no-untyped-def]
     """Each item is a query."""
@@ -73,10 +82,8 @@ def _norms(told, claimed):  # type: ignore[no-untyped-def]
         norm = carray(bits.point(_F32, told.norms + 8 * item), (2,))
         top = bits.larger(softmax.highest(row, n), norm[0])
         least = softmax.ZERO if top == softmax.NOTHING else top
-        total = norm[1] * softmax.exp(norm[0] - least)
-        for t in range(n):
-            total += softmax.exp(row[t] - least)
-        norm[0], norm[1] = top, total
+        norm[1] = norm[1] * softmax.exp(norm[0] - least) + _sum(row, least, n)
+        norm[0] = top
 
 
 @merged
